@@ -1,0 +1,98 @@
+// swift-tools-version: 6.1
+// The package of Tiny SNS. Targets depend on each other one way only, from top to bottom of ARCHITECTURE.md's map;
+// Tests/ArchitectureTests holds this file and every `import` to it.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+  name: "tiny-sns",
+  products: [
+    .library(name: "TinySNSClient", targets: ["TinySNSClient"]),
+    .executable(name: "tinysns", targets: ["tinysns"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+  ],
+  targets: [
+    // C
+    .systemLibrary(name: "CZMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
+    .target(name: "CSpawn"),
+
+    // Vocabulary and pure logic: no I/O
+    .target(name: "Model", swiftSettings: strict),
+    .target(
+      name: "Core",
+      dependencies: [
+        "Model",
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "OrderedCollections", package: "swift-collections"),
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "Wire",
+      dependencies: ["Model", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
+      swiftSettings: strict),
+
+    // Storage and configuration
+    .target(name: "Log", dependencies: ["Model"], swiftSettings: strict),
+    .target(
+      name: "SQLiteLog",
+      dependencies: ["Log", "Model", .product(name: "GRDB", package: "GRDB.swift")],
+      swiftSettings: strict),
+    .target(
+      name: "Topology", dependencies: ["Model", .product(name: "Yams", package: "Yams")],
+      swiftSettings: strict),
+
+    // I/O
+    .target(name: "ZeroMQ", dependencies: ["CZMQ"], swiftSettings: strict),
+    .target(
+      name: "Node",
+      dependencies: [
+        "Core", "CSpawn", "Log", "Model", "Wire", "ZeroMQ",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "TinySNSClient", dependencies: ["Core", "Model", "Wire", "ZeroMQ"],
+      swiftSettings: strict),
+    .target(
+      name: "Simulation", dependencies: ["Core", "Log", "Model", "Wire"], swiftSettings: strict),
+
+    // The command line
+    .executableTarget(
+      name: "tinysns",
+      dependencies: [
+        "Core", "CSpawn", "Log", "Model", "Node", "SQLiteLog", "Simulation", "TinySNSClient",
+        "Topology", "Wire", "ZeroMQ",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strict),
+
+    // Tests: a folder a module
+    .testTarget(name: "ArchitectureTests"),
+    .testTarget(name: "ZeroMQTests", dependencies: ["ZeroMQ"]),
+    .testTarget(name: "SpawnTests", dependencies: ["CSpawn"]),
+    .testTarget(name: "ModelTests", dependencies: ["Model"]),
+    .testTarget(name: "CoreTests", dependencies: ["Core", "Model"]),
+    .testTarget(name: "WireTests", dependencies: ["Wire", "Model"]),
+    .testTarget(name: "LogTests", dependencies: ["Log", "SQLiteLog", "Model"]),
+    .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
+    .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model"]),
+    .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),
+    .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"]),
+    .testTarget(
+      name: "ClusterTests",
+      dependencies: ["tinysns", "TinySNSClient", "Model", "Topology", "ZeroMQ"]),
+  ],
+  swiftLanguageModes: [.v6]
+)
