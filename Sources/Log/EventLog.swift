@@ -1,0 +1,64 @@
+// The log as the rest of the system sees it. Implementations: MemoryLog here, SQLiteLog in a target of its own.
+
+public import Model
+
+/// What became of an append.
+public enum AppendResult: Hashable, Sendable {
+  /// All events are in the log and on the disk.
+  case appended
+  /// The head was not where the events were to go; nothing was written. Another master committed first: read, then try again.
+  case behind
+}
+
+/// Why the log could not serve.
+public enum LogError: Error, Hashable, Sendable {
+  /// No room on the disk. Nothing was written; the same may succeed later.
+  case full(String)
+  /// The disk or the file system failed. Nothing was acknowledged.
+  case failed(String)
+  /// The file is not a log, or is damaged. Names the file and what was found.
+  case corrupt(String)
+  /// The log was written by a newer version of the program.
+  case newer(found: Int, supported: Int)
+}
+
+/// Which posts to read, by position.
+public enum PostRange: Hashable, Sendable {
+  /// The newest ones older than this event.
+  case before(EventID)
+  /// The oldest ones newer than this event.
+  case after(EventID)
+}
+
+/// One totally ordered log of events (the shared log of Corfu, Balakrishnan et al. 2012, and Tango 2013).
+///
+/// Calls are synchronous and may wait for the disk. An instance belongs to one thread; every thread that needs the log opens its own.
+public protocol EventLog: AnyObject {
+  /// Appends `events`, whose ids go on from `head` without a hole, in one transaction with one sync.
+  ///
+  /// After `.appended` the events survive a crash of the process and a power cut. All or nothing is written; nothing if the
+  /// log's head is not `head`.
+  func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult
+
+  /// Up to `limit` events after `position`, ascending and contiguous; empty at the head.
+  func read(after position: EventID, limit: Int) throws(LogError) -> [Event]
+
+  /// The newest event's id; `.zero` in an empty log.
+  func head() throws(LogError) -> EventID
+
+  /// Posts by any of `authors` (ascending, without repeats) in `range` and no newer than `upTo`: at most `limit`, ascending, and
+  /// whether there are more in the range's direction. Costs the number of authors, not the length of the log.
+  func posts(
+    by authors: [AccountID], in range: PostRange, upTo: EventID, limit: Int
+  ) throws(LogError) -> (posts: [StoredPost], more: Bool)
+
+  /// The posts with these ids, in their order; ids that are no posts are left out.
+  func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost]
+
+  /// The newest state that the derived tables have. A master replays from there.
+  func snapshot() throws(LogError) -> Snapshot
+
+  /// Brings the derived tables up to the head, at most `limit` events in one go, unless another process is at it.
+  /// Returns whether there is more to do here.
+  func index(limit: Int) throws(LogError) -> Bool
+}

@@ -1,0 +1,66 @@
+// What the log is made of, and what people read.
+
+/// One event of the log.
+public struct Event: Hashable, Sendable {
+  public var id: EventID
+  /// When the committing master accepted it; never less than the previous event's.
+  public var time: Timestamp
+  /// The request that caused it; nil for an account's creation by login, which a repeat can't double.
+  public var request: RequestID?
+  public var change: Change
+
+  public init(id: EventID, time: Timestamp, request: RequestID?, change: Change) {
+    self.id = id
+    self.time = time
+    self.request = request
+    self.change = change
+  }
+}
+
+/// What an event changes.
+public enum Change: Hashable, Sendable {
+  /// The account's id is the number of accounts before it.
+  case accountCreated(AccountID, name: String)
+  case posted(AccountID, text: String)
+  case followed(AccountID, AccountID)
+  case unfollowed(AccountID, AccountID)
+
+  /// The account that acts.
+  @inlinable public var actor: AccountID {
+    switch self {
+    case .accountCreated(let account, _), .posted(let account, _), .followed(let account, _),
+      .unfollowed(let account, _):
+      return account
+    }
+  }
+}
+
+/// A post as the log has it: the author by number.
+public struct StoredPost: Hashable, Sendable {
+  public var id: EventID
+  public var author: AccountID
+  public var time: Timestamp
+  public var text: String
+
+  @inlinable public init(id: EventID, author: AccountID, time: Timestamp, text: String) {
+    self.id = id
+    self.author = author
+    self.time = time
+    self.text = text
+  }
+}
+
+/// A post as people see it: the author by name.
+public struct Post: Hashable, Sendable {
+  public var id: EventID
+  public var author: String
+  public var text: String
+  public var time: Timestamp
+
+  @inlinable public init(id: EventID, author: String, text: String, time: Timestamp) {
+    self.id = id
+    self.author = author
+    self.text = text
+    self.time = time
+  }
+}

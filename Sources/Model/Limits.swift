@@ -1,0 +1,84 @@
+// Every limit of the system in one place, each with its reason. At a limit there is a named refusal, never a crash
+// and never unbounded memory.
+
+/// The limits that all parts of the system share.
+public enum Limits {
+  // MARK: What people write
+
+  /// A name's length in UTF-8 bytes. Fits a line of a terminal.
+  public static let nameBytes = 64
+  /// A post's length in UTF-8 bytes. Four times a long tweet; keeps a page of posts within one message.
+  public static let postBytes = 1_024
+
+  // MARK: Messages
+
+  /// A message from a client to a router or master, in bytes: a post at its longest, and room.
+  public static let requestBytes = 4_096
+  /// A message within the cluster or from a server to a client: a page at its longest, a commit at its largest.
+  public static let messageBytes = 16 << 20
+  /// Frames of a message, its ZeroMQ identity frame not counted.
+  public static let frames = 2
+
+  // MARK: A master's sessions
+
+  /// Sessions at one master. Each costs about two descriptors and a few kilobytes.
+  public static let sessions = 20_000
+  /// Sessions of one account at one master: phones, terminals and scripts of a person.
+  public static let sessionsPerAccount = 4_096
+  /// Requests that a session may have unanswered.
+  public static let requestsInFlight = 1_024
+  /// Requests of all sessions that may wait for a commit.
+  public static let requestsWaiting = 65_536
+  /// Timelines that a session may watch at once.
+  public static let topicsPerSession = 16
+  /// A session unheard for this long is closed. Clients ping every second when they have nothing else to say.
+  public static let sessionSilence = Interval.seconds(10)
+  /// Log entries about bad input from outside, a minute and process; more are counted only.
+  public static let complaintsPerMinute = 20
+
+  // MARK: The log
+
+  /// Events in one commit: bounds the time of a commit and the size of its mesh message.
+  public static let batchEvents = 2_048
+  /// Events read from the log at a time while catching up.
+  public static let readEvents = 4_096
+
+  // MARK: Repeats
+
+  /// For how many of a client's newest request numbers outcomes are kept. At least `requestsInFlight`.
+  public static let repeatWindow: UInt64 = 1_024
+  /// For how long after a client's last event its outcomes are kept, by the log's own timestamps. Longer than
+  /// any client repeats a request (`requestLifetime`).
+  public static let repeatMilliseconds: Int64 = 15 * 60 * 1_000
+  /// Clients whose outcomes are kept; beyond that those of the longest idle ones go first.
+  public static let repeatClients = 65_536
+  /// The longest deadline that a client may give a request.
+  public static let requestLifetime = Interval.seconds(5 * 60)
+
+  // MARK: Reading
+
+  /// Posts in one page of a timeline.
+  public static let pagePosts = 100
+  /// Names in one page of a list.
+  public static let pageNames = 1_000
+  /// Newest posts that a master keeps in memory with their text.
+  public static let postsInMemory = 8_192
+  /// Newest posts of each author that a master knows by id without asking the log. A default timeline page.
+  public static let newestPerAuthor = 20
+  /// Reads of older pages that may wait at one master.
+  public static let readsWaiting = 4_096
+
+  // MARK: Queues of a socket
+
+  /// Replies queued for a client that does not read, in messages; then its session is closed.
+  public static let repliesQueued: Int32 = 4_096
+  /// Timeline updates queued for a watcher that does not read, in messages; then ZeroMQ drops, and the watcher repairs.
+  public static let updatesQueued: Int32 = 1_000
+
+  // MARK: A client's own
+
+  /// Live updates that a client holds back while it repairs a gap; beyond that it repairs once more instead.
+  public static let updatesHeldBack = 4_096
+  /// Masters in a cluster.
+  public static let masters = 64
+}

@@ -1,0 +1,72 @@
+// The rules for what people write: names and posts.
+
+/// Why a text is refused.
+public enum TextFault: Hashable, Sendable {
+  case empty
+  /// Longer than `limit` bytes of UTF-8.
+  case tooLong(limit: Int)
+  /// Has a character that is not allowed there.
+  case badCharacter
+
+  /// Says what is wrong, for a person: "empty", "longer than 64 bytes", ….
+  public var explanation: String {
+    switch self {
+    case .empty: return "empty"
+    case .tooLong(let limit): return "longer than \(limit) bytes"
+    case .badCharacter: return "has a character that is not allowed"
+    }
+  }
+}
+
+/// The rules for names and posts.
+public enum TextRules {
+  /// What is wrong with an account's name; nil if nothing.
+  ///
+  /// A name is 1 to `Limits.nameBytes` bytes of letters, numbers, `_`, `-` and `.`, and starts with a letter or a number: it
+  /// can stand in a command line, and never looks like a path, a flag or a command.
+  public static func fault(inName name: String) -> TextFault? {
+    if name.isEmpty { return .empty }
+    if name.utf8.count > Limits.nameBytes { return .tooLong(limit: Limits.nameBytes) }
+    var isFirst = true
+    for scalar in name.unicodeScalars {
+      guard isNameScalar(scalar, first: isFirst) else { return .badCharacter }
+      isFirst = false
+    }
+    return nil
+  }
+
+  /// What is wrong with a post's text; nil if nothing. Line breaks, tabs and other control characters are not allowed.
+  public static func fault(inPost text: String) -> TextFault? {
+    var text = text
+    return text.withUTF8 { bytes in
+      if bytes.isEmpty { return .empty }
+      if bytes.count > Limits.postBytes { return .tooLong(limit: Limits.postBytes) }
+      var isBlank = true
+      var index = 0
+      while index < bytes.count {
+        let byte = bytes[index]
+        if byte < 0x20 || byte == 0x7f { return .badCharacter }
+        // U+0080 … U+009F: the C1 control characters, C2 80 … C2 9F in UTF-8. Terminals obey some of them.
+        if byte == 0xc2, index + 1 < bytes.count, bytes[index + 1] < 0xa0 { return .badCharacter }
+        if byte != 0x20 { isBlank = false }
+        index += 1
+      }
+      return isBlank ? .empty : nil
+    }
+  }
+
+  private static func isNameScalar(_ scalar: Unicode.Scalar, first: Bool) -> Bool {
+    switch scalar {
+    case "a"..."z", "A"..."Z", "0"..."9": return true
+    case "_", "-", ".": return !first
+    default:
+      guard !scalar.isASCII else { return false }
+      switch scalar.properties.generalCategory {
+      case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter, .decimalNumber:
+        return true
+      case .nonspacingMark, .spacingMark: return !first
+      default: return false
+      }
+    }
+  }
+}
