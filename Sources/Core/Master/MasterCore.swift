@@ -1,0 +1,695 @@
+// A master: sessions, requests, commits, pushes. No I/O: methods take what happened, actions say what to do.
+
+import DequeModule
+public import Model
+
+/// The logic of a master server.
+///
+/// The shell's duties, in order, at each turn: `onTimers`, then what arrived (`on…`), then `flush`, then the actions.
+/// Timers come first so that a master that was frozen drops its expired sessions before it reads what they once sent.
+///
+/// Three kinds of what can go wrong: a peer's bad input is answered with a refusal; what comes too late or twice is
+/// ignored; what can't be (an event out of order from our own log) stops the process.
+public struct MasterCore: Sendable {
+  enum Phase: Sendable {
+    /// Reading the log. Not registered, serves nobody.
+    case starting
+    case serving
+    /// Told to stop: finishes the commit under way, takes nothing new.
+    case stopping
+    case stopped
+  }
+
+  struct Session: Sendable {
+    var client: ClientID
+    var account: AccountID
+    var lastHeard: Instant
+    var inFlight = 0
+    var topics: [Topic] = []
+  }
+
+  /// A request that needs the log.
+  struct Waiting: Sendable {
+    enum Work: Sendable {
+      case register(Hello)
+      case post(String)
+      case follow(String)
+      case unfollow(String)
+    }
+    var peer: PeerID
+    var number: UInt64
+    /// Nil for a registration, which has neither yet.
+    var client: ClientID
+    var account: AccountID
+    var work: Work
+  }
+
+  struct Commit: Sendable {
+    var events: [Event]
+    /// Who waits for which event of the batch, in the order of arrival.
+    var waiting: [(request: Waiting, event: Int)]
+    /// The head when the commit was started.
+    var after: EventID
+    var since: Instant
+  }
+
+  /// A read of older posts under way.
+  struct PendingRead: Sendable {
+    var peer: PeerID
+    var number: UInt64
+    var upTo: EventID
+    var more: Bool
+    var limit: Int
+    var isForward: Bool
+  }
+
+  enum Timer: Int, CaseIterable, Sendable {
+    case beat
+    case sweep
+    /// Look whether the log has what nobody announced.
+    case check
+  }
+
+  public let master: MasterIdentity
+  public let pid: Int32
+  let registration: Registration
+  let timing: Timing
+  let assignment: Assignment
+
+  var phase = Phase.starting
+  public internal(set) var state = ServiceState()
+  var sessions: [PeerID: Session] = [:]
+  var peersByClient: [ClientID: PeerID] = [:]
+  var sessionsByAccount: [AccountID: Int] = [:]
+  var watches = WatchTable()
+  var waiting = Deque<Waiting>()
+  var commit: Commit?
+  var isCatchingUp = false
+  /// What is to be read at least, because someone knows of it.
+  var wanted = EventID.zero
+  /// Hellos of clients that know a newer event than this master.
+  var held: [(peer: PeerID, number: UInt64, hello: Hello)] = []
+  var reads: [ReadID: PendingRead] = [:]
+  var lastRead: UInt64 = 0
+  var storageFails = false
+  var roster: Roster?
+  var random: RandomSource
+  var timers = TimerTable<Timer>()
+
+  /// - Parameters:
+  ///   - registration: who this master is and where it listens; its beat is filled in.
+  ///   - random: must be the system's in production: topics have to be unguessable.
+  public init(registration: Registration, timing: Timing, assignment: Assignment, random: RandomSource) {
+    master = registration.master
+    pid = registration.pid
+    self.registration = registration
+    self.timing = timing
+    self.assignment = assignment
+    self.random = random
+  }
+
+  /// The next point in time at which `onTimers` has something to do.
+  public var nextWake: Instant? { timers.next }
+
+  public var sessionCount: Int { sessions.count }
+  public var head: EventID { state.head }
+  public var isServing: Bool { if case .serving = phase { return true } else { return false } }
+
+  // MARK: Life
+
+  /// The process runs; the shell is loading the snapshot. Beats begin, so that the slave sees a living loop.
+  public mutating func start(at now: Instant, into actions: inout [MasterAction]) {
+    timers[.beat] = now
+    onTimers(at: now, into: &actions)
+  }
+
+  /// The derived tables are loaded; what comes after them is read from the log.
+  public mutating func onSnapshot(_ snapshot: Snapshot, at now: Instant, into actions: inout [MasterAction]) {
+    state = ServiceState(snapshot: snapshot)
+    catchUp(into: &actions)
+  }
+
+  /// Stop gracefully: finish the commit, tell everyone, end.
+  public mutating func stop(at now: Instant, into actions: inout [MasterAction]) {
+    switch phase {
+    case .stopping, .stopped: return
+    case .starting, .serving: break
+    }
+    phase = .stopping
+    actions.append(.note(.stopping))
+    actions.append(.toRouter(.leave(master)))
+    for request in waiting { refuseToServe(request, into: &actions) }
+    waiting.removeAll()
+    finishStoppingIfDone(into: &actions)
+  }
+
+  private mutating func finishStoppingIfDone(into actions: inout [MasterAction]) {
+    guard case .stopping = phase, commit == nil else { return }
+    phase = .stopped
+    sayGoodbyeToAll(into: &actions)
+    actions.append(.exit)
+  }
+
+  /// Deadlines that have come. To be called before anything that arrived is handled.
+  public mutating func onTimers(at now: Instant, into actions: inout [MasterAction]) {
+    if timers.expire(.beat, at: now) {
+      timers[.beat] = now + timing.heartbeat
+      sendBeats(at: now, into: &actions)
+    }
+    if timers.expire(.sweep, at: now) {
+      timers[.sweep] = now + .seconds(1)
+      closeSilentSessions(at: now, into: &actions)
+    }
+    if timers.expire(.check, at: now) {
+      timers[.check] = now + .seconds(1)
+      if commit == nil { catchUp(into: &actions) }
+    }
+  }
+
+  private mutating func sendBeats(at now: Instant, into actions: inout [MasterAction]) {
+    let age = commitAge(at: now)
+    if case .serving = phase { actions.append(.toRouter(.beat(beat(at: now)))) }
+    actions.append(
+      .toSupervisor(ChildBeat(name: master.name, pid: pid, incarnation: master.incarnation, commitAge: age)))
+  }
+
+  private func commitAge(at now: Instant) -> UInt32 {
+    commit.map { UInt32(clamping: max(1, ($0.since - now).milliseconds.magnitude)) } ?? 0
+  }
+
+  private func beat(at now: Instant) -> MasterBeat {
+    MasterBeat(
+      master: master, head: state.head, sessions: UInt32(clamping: sessions.count), commitAge: commitAge(at: now),
+      term: isAvailable ? roster?.term ?? 0 : 0, roster: roster?.version ?? 0)
+  }
+
+  // MARK: Router and mesh
+
+  var isAvailable: Bool { roster?.available == master }
+
+  /// Something came from the router.
+  public mutating func onRouter(_ message: RouterReply, at now: Instant, into actions: inout [MasterAction]) {
+    switch message {
+    case .registerAgain:
+      if case .serving = phase { register(at: now, into: &actions) }
+    case .probe(let nonce):
+      if case .serving = phase { actions.append(.toRouter(.alive(master, nonce: nonce))) }
+    case .roster(let roster):
+      onRoster(roster, into: &actions)
+    case .located, .unavailable, .status, .refused:
+      break  // answers to what a master never asks
+    }
+  }
+
+  private func register(at now: Instant, into actions: inout [MasterAction]) {
+    var registration = registration
+    registration.beat = beat(at: now)
+    actions.append(.toRouter(.register(registration)))
+  }
+
+  private mutating func onRoster(_ new: Roster, into actions: inout [MasterAction]) {
+    guard case .serving = phase else { return }
+    let old = roster
+    let wasAvailable = isAvailable
+    roster = new
+    let known = old?.members.filter { $0.master != master } ?? []
+    let others = new.members.filter { $0.master != master }
+    for member in known where !others.contains(member) {
+      actions.append(.leaveMesh(member))
+      actions.append(.note(.left(member.master.name)))
+    }
+    for member in others where !known.contains(member) {
+      actions.append(.joinMesh(member))
+      actions.append(.note(.joined(member.master.name)))
+    }
+    // Whoever is gone may have committed what it could not tell; whoever is new may have before we heard it.
+    if known != others { catchUp(into: &actions) }
+    guard assignment == .available else { return }
+    if isAvailable, !wasAvailable { actions.append(.note(.becameAvailable(term: new.term))) }
+    if !isAvailable, wasAvailable || old == nil { actions.append(.note(.becameStandby)) }
+    if !isAvailable, new.available != nil, !sessions.isEmpty { sayGoodbyeToAll(into: &actions) }
+  }
+
+  /// Another master published a commit.
+  public mutating func onLogBatch(_ batch: LogBatch, at now: Instant, into actions: inout [MasterAction]) {
+    guard case .serving = phase, let last = batch.events.last else { return }
+    guard batch.events[0].id <= state.head.next else {
+      // A hole: read it before this. The reading reaches at least up to here.
+      wanted = max(wanted, last.id)
+      catchUp(into: &actions)
+      return
+    }
+    apply(batch.events, into: &actions)
+  }
+
+  /// The log was read after the position asked for. `more`: there may be more.
+  public mutating func onCatchUp(
+    _ outcome: ReadOutcome<[Event]>, more: Bool, at now: Instant, into actions: inout [MasterAction]
+  ) {
+    isCatchingUp = false
+    switch outcome {
+    case .failed(let reason):
+      noteStorageFailure(reason, into: &actions)
+      timers[.check] = now + timing.liveness
+      return
+    case .read(let events):
+      noteStorageWorks(into: &actions)
+      if let first = events.first, let last = events.last, last.id > state.head {
+        if case .serving = phase { actions.append(.note(.holeRead(from: first.id, to: last.id))) }
+        apply(events, into: &actions)
+      }
+    }
+    if more {
+      catchUp(into: &actions)
+      return
+    }
+    if case .starting = phase {
+      phase = .serving
+      timers[.sweep] = now + .seconds(1)
+      timers[.check] = now + .seconds(1)
+      actions.append(.note(.ready(head: state.head)))
+      register(at: now, into: &actions)
+    }
+    wanted = min(wanted, state.head)
+    let hellos = held
+    held = []
+    for (peer, number, hello) in hellos { open(hello, number: number, for: peer, at: now, into: &actions) }
+  }
+
+  private mutating func catchUp(into actions: inout [MasterAction]) {
+    guard !isCatchingUp else { return }
+    isCatchingUp = true
+    actions.append(.catchUp(after: state.head))
+  }
+
+  /// Applies what the state has not seen of contiguous events, and pushes to watchers.
+  private mutating func apply(_ events: [Event], into actions: inout [MasterAction]) {
+    for event in events where event.id > state.head {
+      state.apply(event)
+      switch event.change {
+      case .accountCreated: break
+      case .posted(let author, let text):
+        let targets = watches.publish(by: author)
+        if !targets.isEmpty {
+          let post = Post(id: event.id, author: state.name(of: author), text: text, time: event.time)
+          actions.append(.publish(post, to: targets))
+        }
+      case .followed(let follower, let followed): watches.followed(followed, by: follower)
+      case .unfollowed(let follower, let followed): watches.unfollowed(followed, by: follower)
+      }
+    }
+  }
+
+  // MARK: Requests
+
+  /// A client's message.
+  public mutating func onRequest(
+    _ request: Request, from peer: PeerID, at now: Instant, into actions: inout [MasterAction]
+  ) {
+    switch request.body {
+    case .hello(let hello):
+      open(hello, number: request.number, for: peer, at: now, into: &actions)
+      return
+    case .bye:
+      close(peer, into: &actions) { .loggedOut($0) }
+      return
+    default: break
+    }
+    guard let session = sessions[peer] else {
+      refuse(request.number, peer, .noSession, "say Hello first", into: &actions)
+      return
+    }
+    sessions[peer]!.lastHeard = now
+    switch request.body {
+    case .hello, .bye: break
+    case .ping:
+      let topics = session.topics.compactMap(watches.position)
+      reply(.pong(Pong(head: state.head, topics: topics)), request.number, peer, into: &actions)
+    case .post(let text):
+      if let fault = TextRules.fault(inPost: text) {
+        refuse(request.number, peer, .invalidText, "the post is refused: \(fault.explanation)", into: &actions)
+      } else {
+        enqueue(.post(text), request.number, peer, session, into: &actions)
+      }
+    case .follow(let name): enqueue(.follow(name), request.number, peer, session, into: &actions)
+    case .unfollow(let name): enqueue(.unfollow(name), request.number, peer, session, into: &actions)
+    case .list(let query): list(query, request.number, peer, session, into: &actions)
+    case .timeline(let query): timeline(query, request.number, peer, session, into: &actions)
+    case .watch(let name): watch(name, request.number, peer, session, into: &actions)
+    case .unwatch(let topic):
+      if let index = session.topics.firstIndex(of: topic) {
+        sessions[peer]!.topics.remove(at: index)
+        watches.unwatch(topic)
+      }
+      reply(.unwatched, request.number, peer, into: &actions)
+    }
+  }
+
+  /// What came from this peer could not be understood; it gets no further.
+  public mutating func onMalformed(from peer: PeerID, into actions: inout [MasterAction]) {
+    close(peer, into: &actions) { .sessionLost($0) }
+  }
+
+  /// A reply could not be delivered: the peer is gone.
+  public mutating func onUnreachable(_ peer: PeerID, into actions: inout [MasterAction]) {
+    close(peer, into: &actions) { .sessionLost($0) }
+  }
+
+  /// Somebody subscribed to a topic: it learns the topic's next number.
+  public mutating func onSubscribed(_ topic: Topic, into actions: inout [MasterAction]) {
+    if let position = watches.position(of: topic) { actions.append(.mark(position)) }
+  }
+
+  private mutating func open(
+    _ hello: Hello, number: UInt64, for peer: PeerID, at now: Instant, into actions: inout [MasterAction]
+  ) {
+    guard case .serving = phase else {
+      refuse(number, peer, .unavailable, "not serving", into: &actions)
+      return
+    }
+    guard hello.version == Hello.currentVersion else {
+      refuse(
+        number, peer, .version, "protocol version \(hello.version) is not spoken here; \(Hello.currentVersion) is",
+        into: &actions)
+      return
+    }
+    if hello.newest > state.head, hello.newest > wanted || isCatchingUp {
+      // Answers must not be older than what the client has seen.
+      guard held.count < Limits.sessions else {
+        refuse(number, peer, .limit, "too many logins are waiting", retryAfter: 500, into: &actions)
+        return
+      }
+      wanted = max(wanted, hello.newest)
+      held.append((peer, number, hello))
+      catchUp(into: &actions)
+      return
+    }
+    if let account = state.account(named: hello.user) {
+      admit(hello, number: number, as: account, isNew: false, for: peer, at: now, into: &actions)
+    } else if !hello.register {
+      refuse(number, peer, .unknownUser, "there is no user named \(quoted(hello.user))", into: &actions)
+    } else if let fault = TextRules.fault(inName: hello.user) {
+      refuse(number, peer, .invalidText, "the name is refused: \(fault.explanation)", into: &actions)
+    } else if waiting.count >= Limits.requestsWaiting {
+      refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
+    } else {
+      waiting.append(
+        Waiting(peer: peer, number: number, client: hello.client, account: AccountID(.max), work: .register(hello)))
+    }
+  }
+
+  /// Opens the session of an account that exists.
+  private mutating func admit(
+    _ hello: Hello, number: UInt64, as account: AccountID, isNew: Bool, for peer: PeerID, at now: Instant,
+    into actions: inout [MasterAction]
+  ) {
+    if let owner = state.repeats.owner(of: hello.client, at: state.time), owner != account {
+      refuse(number, peer, .invalid, "the client id belongs to another account", into: &actions)
+      return
+    }
+    // The same connection again, or the same client on a new one: the old session goes.
+    closeQuietly(peer)
+    if let former = peersByClient[hello.client] {
+      guard sessions[former]?.account == account else {
+        refuse(number, peer, .invalid, "the client id belongs to another account", into: &actions)
+        return
+      }
+      closeQuietly(former)
+    }
+    guard sessions.count < Limits.sessions else {
+      refuse(number, peer, .limit, "too many sessions at this server", retryAfter: 1_000, into: &actions)
+      return
+    }
+    guard sessionsByAccount[account, default: 0] < Limits.sessionsPerAccount else {
+      refuse(number, peer, .limit, "too many sessions of this account", retryAfter: 1_000, into: &actions)
+      return
+    }
+    sessions[peer] = Session(client: hello.client, account: account, lastHeard: now)
+    peersByClient[hello.client] = peer
+    sessionsByAccount[account, default: 0] += 1
+    actions.append(.note(.loggedIn(state.name(of: account), isNew: isNew)))
+    reply(
+      .welcome(Welcome(master: master, account: account, isNew: isNew, head: state.head)), number, peer, into: &actions)
+  }
+
+  private mutating func enqueue(
+    _ work: Waiting.Work, _ number: UInt64, _ peer: PeerID, _ session: Session, into actions: inout [MasterAction]
+  ) {
+    guard case .serving = phase else {
+      refuse(number, peer, .unavailable, "not serving", into: &actions)
+      return
+    }
+    guard session.inFlight < Limits.requestsInFlight else {
+      refuse(number, peer, .limit, "too many requests under way in this session", retryAfter: 50, into: &actions)
+      return
+    }
+    guard waiting.count < Limits.requestsWaiting else {
+      refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
+      return
+    }
+    sessions[peer]!.inFlight += 1
+    waiting.append(
+      Waiting(peer: peer, number: number, client: session.client, account: session.account, work: work))
+  }
+
+  private func list(
+    _ query: ListQuery, _ number: UInt64, _ peer: PeerID, _ session: Session, into actions: inout [MasterAction]
+  ) {
+    let limit = pageSize(query.limit, max: Limits.pageNames)
+    let offset = Int(query.offset)
+    let page: ArraySlice<String>
+    let total: Int
+    switch query.kind {
+    case .users:
+      total = state.names.count
+      page = state.names.dropFirst(offset).prefix(limit)
+    case .followers, .following:
+      let accounts =
+        query.kind == .followers
+        ? state.graph.followers(of: session.account) : state.graph.following(of: session.account)
+      total = accounts.count
+      page = ArraySlice(accounts.dropFirst(offset).prefix(limit).map(state.name))
+    }
+    reply(
+      .names(NamesPage(names: Array(page), more: offset + page.count < total)), number, peer, into: &actions)
+  }
+
+  private func pageSize(_ wanted: UInt32, max limit: Int) -> Int {
+    wanted == 0 ? limit : min(Int(wanted), limit)
+  }
+
+  private func key(of name: TimelineName, for session: Session) -> TimelineKey? {
+    switch name {
+    case .home: return .home(session.account)
+    case .author(let name): return state.account(named: name).map { .author($0) }
+    }
+  }
+
+  private mutating func timeline(
+    _ query: TimelineQuery, _ number: UInt64, _ peer: PeerID, _ session: Session, into actions: inout [MasterAction]
+  ) {
+    guard let key = key(of: query.timeline, for: session) else {
+      refuse(number, peer, .unknownUser, "there is no user of that name", into: &actions)
+      return
+    }
+    let limit = pageSize(query.limit, max: Limits.pagePosts)
+    switch state.page(of: key, range: query.range, limit: limit) {
+    case .page(let page):
+      reply(.page(page), number, peer, into: &actions)
+    case .ask(let logQuery, let upTo, let more):
+      guard reads.count < Limits.readsWaiting else {
+        refuse(number, peer, .limit, "too many reads are waiting", retryAfter: 100, into: &actions)
+        return
+      }
+      lastRead += 1
+      var isForward = false
+      if case .after = query.range { isForward = true }
+      reads[ReadID(lastRead)] = PendingRead(
+        peer: peer, number: number, upTo: upTo, more: more, limit: limit, isForward: isForward)
+      actions.append(.read(ReadID(lastRead), logQuery))
+    }
+  }
+
+  /// Older posts were read. `more`: there are more in the direction asked for.
+  public mutating func onRead(
+    _ id: ReadID, _ outcome: ReadOutcome<[StoredPost]>, more: Bool, into actions: inout [MasterAction]
+  ) {
+    guard let read = reads.removeValue(forKey: id) else { return }
+    switch outcome {
+    case .failed(let reason):
+      refuse(
+        read.number, read.peer, .storage, "the log can't be read: \(reason)", retryAfter: 1_000, into: &actions)
+    case .read(let posts):
+      let more = more || read.more
+      let upTo = read.isForward && more ? posts.last?.id ?? read.upTo : read.upTo
+      reply(.page(state.page(posts, upTo: upTo, more: more)), read.number, read.peer, into: &actions)
+    }
+  }
+
+  private mutating func watch(
+    _ name: TimelineName, _ number: UInt64, _ peer: PeerID, _ session: Session, into actions: inout [MasterAction]
+  ) {
+    guard let key = key(of: name, for: session) else {
+      refuse(number, peer, .unknownUser, "there is no user of that name", into: &actions)
+      return
+    }
+    if let topic = watches.topic(of: key), session.topics.contains(topic) {
+      reply(.watching(watches.position(of: topic)!), number, peer, into: &actions)
+      return
+    }
+    guard session.topics.count < Limits.topicsPerSession else {
+      refuse(number, peer, .limit, "this session watches too many timelines", into: &actions)
+      return
+    }
+    let fresh = Topic(high: random.next(), low: random.next())
+    let watching = watches.watch(key, authors: state.authors(of: key), freshTopic: fresh)
+    sessions[peer]!.topics.append(watching.topic)
+    reply(.watching(watching), number, peer, into: &actions)
+  }
+
+  // MARK: Sessions' ends
+
+  private mutating func closeSilentSessions(at now: Instant, into actions: inout [MasterAction]) {
+    let silent = sessions.filter { $0.value.lastHeard + Limits.sessionSilence < now }
+    for peer in silent.keys.sorted() { close(peer, into: &actions) { .sessionLost($0) } }
+  }
+
+  private mutating func close(
+    _ peer: PeerID, into actions: inout [MasterAction], _ note: (String) -> MasterNote
+  ) {
+    guard let session = sessions[peer] else { return }
+    actions.append(.note(note(state.name(of: session.account))))
+    closeQuietly(peer)
+  }
+
+  private mutating func closeQuietly(_ peer: PeerID) {
+    guard let session = sessions.removeValue(forKey: peer) else { return }
+    if peersByClient[session.client] == peer { peersByClient[session.client] = nil }
+    let left = sessionsByAccount[session.account, default: 1] - 1
+    sessionsByAccount[session.account] = left == 0 ? nil : left
+    for topic in session.topics { watches.unwatch(topic) }
+  }
+
+  /// Sends every client to the router. Their unanswered requests are repeated where they go.
+  private mutating func sayGoodbyeToAll(into actions: inout [MasterAction]) {
+    for peer in sessions.keys.sorted() {
+      actions.append(.reply(Reply(number: 0, body: .goodbye), to: peer))
+      closeQuietly(peer)
+    }
+  }
+
+  // MARK: Commits
+
+  /// The end of a turn: starts a commit with all that waits, unless one is under way.
+  ///
+  /// Everything that arrived in the same turn goes into the same commit.
+  public mutating func flush(at now: Instant, wall: Timestamp, into actions: inout [MasterAction]) {
+    guard case .serving = phase, commit == nil, state.head >= wanted || !isCatchingUp else { return }
+    while !waiting.isEmpty {
+      var batch = Batch(state: state, time: max(wall, state.time))
+      while let request = waiting.first, batch.events.count < Limits.batchEvents {
+        waiting.removeFirst()
+        if let answer = batch.add(request) { finish(request, answer, at: now, into: &actions) }
+      }
+      guard !batch.events.isEmpty else { continue }
+      commit = Commit(events: batch.events, waiting: batch.waiting, after: state.head, since: now)
+      actions.append(.append(batch.events, after: state.head))
+      return
+    }
+  }
+
+  /// What became of the commit under way.
+  public mutating func onCommit(_ outcome: CommitOutcome, at now: Instant, into actions: inout [MasterAction]) {
+    guard let done = commit else { preconditionFailure("a commit ended that was not begun") }
+    commit = nil
+    switch outcome {
+    case .appended:
+      noteStorageWorks(into: &actions)
+      // Acknowledge, tell the masters, push: in this order. The events may have been applied already, when another
+      // master's later commit made us read the log.
+      var pushes: [MasterAction] = []
+      apply(done.events, into: &pushes)
+      for (request, index) in done.waiting { finish(request, .done(done.events[index].id), at: now, into: &actions) }
+      actions.append(.broadcast(done.events))
+      actions.append(contentsOf: pushes)
+    case .behind(let events):
+      apply(events, into: &actions)
+      // Validate again, against what the other master has changed, and before everyone who came later.
+      waiting.prepend(contentsOf: done.waiting.map(\.request))
+    case .failed(let reason):
+      noteStorageFailure(reason, into: &actions)
+      for (request, _) in done.waiting {
+        let refusal = Refusal(.storage, "the log can't take it now: \(reason)", retryAfter: 1_000)
+        finish(request, .refused(refusal), at: now, into: &actions)
+      }
+    }
+    if case .stopping = phase {
+      for request in waiting { refuseToServe(request, into: &actions) }
+      waiting.removeAll()
+      finishStoppingIfDone(into: &actions)
+    }
+  }
+
+  /// Answers a request that needed the log.
+  private mutating func finish(
+    _ request: Waiting, _ answer: Batch.Answer, at now: Instant, into actions: inout [MasterAction]
+  ) {
+    if case .register(let hello) = request.work {
+      switch answer {
+      case .refused(let refusal):
+        actions.append(.reply(Reply(number: request.number, body: .refused(refusal)), to: request.peer))
+      case .done:
+        guard let account = state.account(named: hello.user) else {
+          preconditionFailure("the account \(hello.user) was created, and is not there")
+        }
+        admit(hello, number: request.number, as: account, isNew: true, for: request.peer, at: now, into: &actions)
+      case .exists(let account):
+        admit(hello, number: request.number, as: account, isNew: false, for: request.peer, at: now, into: &actions)
+      }
+      return
+    }
+    if sessions[request.peer]?.client == request.client { sessions[request.peer]!.inFlight -= 1 }
+    switch answer {
+    case .done(let id): reply(.done(id), request.number, request.peer, into: &actions)
+    case .refused(let refusal): reply(.refused(refusal), request.number, request.peer, into: &actions)
+    case .exists: preconditionFailure("only a registration is answered by an account")
+    }
+  }
+
+  private mutating func refuseToServe(_ request: Waiting, into actions: inout [MasterAction]) {
+    if sessions[request.peer]?.client == request.client { sessions[request.peer]!.inFlight -= 1 }
+    refuse(request.number, request.peer, .unavailable, "the server stops", into: &actions)
+  }
+
+  private mutating func noteStorageFailure(_ reason: String, into actions: inout [MasterAction]) {
+    if !storageFails { actions.append(.note(.storageFailed(reason))) }
+    storageFails = true
+  }
+
+  private mutating func noteStorageWorks(into actions: inout [MasterAction]) {
+    if storageFails { actions.append(.note(.storageWorksAgain)) }
+    storageFails = false
+  }
+
+  // MARK: Answers
+
+  private func reply(_ body: Reply.Body, _ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]) {
+    actions.append(.reply(Reply(number: number, body: body), to: peer))
+  }
+
+  private func refuse(
+    _ number: UInt64, _ peer: PeerID, _ code: Refusal.Code, _ message: String, retryAfter: UInt32 = 0,
+    into actions: inout [MasterAction]
+  ) {
+    reply(.refused(Refusal(code, message, retryAfter: retryAfter)), number, peer, into: &actions)
+  }
+}
+
+/// A name from outside as it may stand in a message: shortened, and without control characters.
+func quoted(_ name: String) -> String {
+  let shown = name.unicodeScalars.prefix(Limits.nameBytes).map { scalar -> Character in
+    scalar.properties.generalCategory == .control || scalar.properties.generalCategory == .format
+      ? "\u{FFFD}" : Character(scalar)
+  }
+  return "'\(String(shown))'"
+}
