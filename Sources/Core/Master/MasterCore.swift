@@ -85,10 +85,13 @@ public struct MasterCore: Sendable {
   var waiting = Deque<Waiting>()
   var commit: Commit?
   var isCatchingUp = false
-  /// What is to be read at least, because someone knows of it.
+  /// How many catch-ups were begun. What was learnt before one began is in the log when that one reads it.
+  var catchUpsBegun = 0
+  /// What is to be read at least, because another master announced it.
   var wanted = EventID.zero
-  /// Hellos of clients that know a newer event than this master.
-  var held: [(peer: PeerID, number: UInt64, hello: Hello)] = []
+  var wantedSince = 0
+  /// Hellos of clients that know a newer event than this master, and how many catch-ups had begun when they came.
+  var held: [(peer: PeerID, number: UInt64, hello: Hello, since: Int)] = []
   var reads: [ReadID: PendingRead] = [:]
   var lastRead: UInt64 = 0
   var storageFails = false
@@ -140,6 +143,8 @@ public struct MasterCore: Sendable {
     actions.append(.toRouter(.leave(master)))
     for request in waiting { refuseToServe(request, into: &actions) }
     waiting.removeAll()
+    for hello in held { refuse(hello.number, hello.peer, .unavailable, "the server stops", into: &actions) }
+    held = []
     finishStoppingIfDone(into: &actions)
   }
 
@@ -174,7 +179,7 @@ public struct MasterCore: Sendable {
   }
 
   private func commitAge(at now: Instant) -> UInt32 {
-    commit.map { UInt32(clamping: max(1, ($0.since - now).milliseconds.magnitude)) } ?? 0
+    commit.map { UInt32(clamping: max(1, (now - $0.since).milliseconds)) } ?? 0
   }
 
   private func beat(at now: Instant) -> MasterBeat {
@@ -227,7 +232,7 @@ public struct MasterCore: Sendable {
     guard assignment == .available else { return }
     if isAvailable, !wasAvailable { actions.append(.note(.becameAvailable(term: new.term))) }
     if !isAvailable, wasAvailable || old == nil { actions.append(.note(.becameStandby)) }
-    if !isAvailable, new.available != nil, !sessions.isEmpty { sayGoodbyeToAll(into: &actions) }
+    if !isAvailable, wasAvailable, new.available != nil { sayGoodbyeToAll(into: &actions) }
   }
 
   /// Another master published a commit.
@@ -235,7 +240,10 @@ public struct MasterCore: Sendable {
     guard case .serving = phase, let last = batch.events.last else { return }
     guard batch.events[0].id <= state.head.next else {
       // A hole: read it before this. The reading reaches at least up to here.
-      wanted = max(wanted, last.id)
+      if last.id > wanted {
+        wanted = last.id
+        wantedSince = catchUpsBegun
+      }
       catchUp(into: &actions)
       return
     }
@@ -251,6 +259,8 @@ public struct MasterCore: Sendable {
     case .failed(let reason):
       noteStorageFailure(reason, into: &actions)
       timers[.check] = now + timing.liveness
+      for hello in held { refuse(hello.number, hello.peer, .unavailable, "the log can't be read", into: &actions) }
+      held = []
       return
     case .read(let events):
       noteStorageWorks(into: &actions)
@@ -270,15 +280,24 @@ public struct MasterCore: Sendable {
       actions.append(.note(.ready(head: state.head)))
       register(at: now, into: &actions)
     }
-    wanted = min(wanted, state.head)
     let hellos = held
     held = []
-    for (peer, number, hello) in hellos { open(hello, number: number, for: peer, at: now, into: &actions) }
+    for (peer, number, hello, since) in hellos {
+      // Having read everything after it came, the master knows all that the client can know.
+      let isCurrent = hello.newest <= state.head || since < catchUpsBegun
+      if isCurrent {
+        open(hello, number: number, for: peer, isCurrent: true, at: now, into: &actions)
+      } else {
+        held.append((peer, number, hello, since))
+      }
+    }
+    if !held.isEmpty || wanted > state.head && wantedSince == catchUpsBegun { catchUp(into: &actions) }
   }
 
   private mutating func catchUp(into actions: inout [MasterAction]) {
     guard !isCatchingUp else { return }
     isCatchingUp = true
+    catchUpsBegun += 1
     actions.append(.catchUp(after: state.head))
   }
 
@@ -308,7 +327,8 @@ public struct MasterCore: Sendable {
   ) {
     switch request.body {
     case .hello(let hello):
-      open(hello, number: request.number, for: peer, at: now, into: &actions)
+      let isCurrent = hello.newest <= state.head
+      open(hello, number: request.number, for: peer, isCurrent: isCurrent, at: now, into: &actions)
       return
     case .bye:
       close(peer, into: &actions) { .loggedOut($0) }
@@ -361,7 +381,8 @@ public struct MasterCore: Sendable {
   }
 
   private mutating func open(
-    _ hello: Hello, number: UInt64, for peer: PeerID, at now: Instant, into actions: inout [MasterAction]
+    _ hello: Hello, number: UInt64, for peer: PeerID, isCurrent: Bool, at now: Instant,
+    into actions: inout [MasterAction]
   ) {
     guard case .serving = phase else {
       refuse(number, peer, .unavailable, "not serving", into: &actions)
@@ -373,14 +394,13 @@ public struct MasterCore: Sendable {
         into: &actions)
       return
     }
-    if hello.newest > state.head, hello.newest > wanted || isCatchingUp {
+    if !isCurrent {
       // Answers must not be older than what the client has seen.
       guard held.count < Limits.sessions else {
         refuse(number, peer, .limit, "too many logins are waiting", retryAfter: 500, into: &actions)
         return
       }
-      wanted = max(wanted, hello.newest)
-      held.append((peer, number, hello))
+      held.append((peer, number, hello, catchUpsBegun))
       catchUp(into: &actions)
       return
     }

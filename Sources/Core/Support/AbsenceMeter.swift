@@ -2,20 +2,19 @@
 
 public import Model
 
-/// Measures how long a core itself was away (frozen, or starved of the processor), so that it doesn't take its own
-/// silence for everyone else's.
+/// Finds out when a core itself was away (frozen, or starved of the processor), so that it doesn't take its own silence for
+/// everyone else's: leases are then extended by the time it was away.
 public struct AbsenceMeter: Sendable {
   private var lastTurn: Instant?
-  /// The longest sleep that the core ever plans.
-  private let expected: Interval
+  private let tolerance: Interval
 
-  public init(expected: Interval) { self.expected = expected }
+  /// - Parameter tolerance: how late a planned wake-up may come without meaning anything.
+  public init(tolerance: Interval) { self.tolerance = tolerance }
 
-  /// Called at each turn; returns by how much leases are to be extended: zero unless the core was away.
-  public mutating func turn(at now: Instant) -> Interval {
+  /// Called at each turn, with the wake-up that was planned at the end of the turn before. Returns by how much to extend leases.
+  public mutating func turn(at now: Instant, planned: Instant?) -> Interval {
     defer { lastTurn = now }
-    guard let lastTurn else { return .zero }
-    let absence = now - lastTurn
-    return absence > expected * 2 ? absence - expected : .zero
+    guard let lastTurn, let planned, now > planned + tolerance else { return .zero }
+    return now - lastTurn
   }
 }

@@ -19,11 +19,15 @@ public struct Locate: Hashable, Sendable {
   public var user: String
   /// The master that the client could not reach or that did not answer, if any. The router checks it for itself.
   public var suspect: MasterIdentity?
+  /// How many times in a row the client failed at the suspect. When the router finds the suspect healthy, it sends the
+  /// client there again, but after two failures to another living master.
+  public var failures: UInt32
 
-  public init(number: UInt64, user: String, suspect: MasterIdentity?) {
+  public init(number: UInt64, user: String, suspect: MasterIdentity?, failures: UInt32 = 0) {
     self.number = number
     self.user = user
     self.suspect = suspect
+    self.failures = failures
   }
 }
 
