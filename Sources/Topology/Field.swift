@@ -5,15 +5,44 @@
 struct Field {
   let file: String
   let path: KeyPath
-  /// Of the value, or of the section that lacks it; nil where not even that is in the file.
+  /// Of its key, or of the key of the section that lacks it; nil at the top level.
+  let keyLine: Int?
+  /// Of the value; the same as `keyLine` if there is none.
   let line: Int?
   /// Nil if the file does not give it.
   let content: YAMLTree.Content?
 
+  init(file: String, path: KeyPath, keyLine: Int?, line: Int?, content: YAMLTree.Content?) {
+    self.file = file
+    self.path = path
+    self.keyLine = keyLine
+    self.line = line
+    self.content = content
+  }
+
+  init(_ pair: YAMLTree.Pair, in parent: Field) {
+    self.init(
+      file: parent.file, path: parent.path.appending(key: pair.key), keyLine: pair.keyLine, line: pair.value.line,
+      content: pair.value.content)
+  }
+
+  /// Where `key` would stand in `parent`.
+  init(missing key: String, in parent: Field) {
+    self.init(
+      file: parent.file, path: parent.path.appending(key: key), keyLine: parent.keyLine, line: parent.keyLine,
+      content: nil)
+  }
+
   var isGiven: Bool { content != nil }
 
+  /// About the value.
   func error(_ problem: String) -> TopologyError {
     TopologyError(file: file, line: line, keyPath: path.textOrNil, problem: problem)
+  }
+
+  /// About the key.
+  func keyError(_ problem: String) -> TopologyError {
+    TopologyError(file: file, line: keyLine, keyPath: path.textOrNil, problem: problem)
   }
 
   /// What stands here instead of what was `expected`.
@@ -129,23 +158,20 @@ extension Field {
     case nil, .nothing: return []
     case .list(let elements):
       return elements.enumerated().map { index, element in
-        Field(file: file, path: path.appending(index: index), line: element.line, content: element.content)
+        Field(
+          file: file, path: path.appending(index: index), keyLine: element.line, line: element.line,
+          content: element.content)
       }
     case .scalar, .mapping: throw mismatch("a list of \(what)")
     }
   }
 
   /// The keys and values of a mapping whose keys are free; nil if it is not given, or all of it is commented out.
-  func entries(of what: String) throws(TopologyError) -> [(key: Field, name: String, value: Field)]? {
+  func entries(of what: String) throws(TopologyError) -> [(key: String, value: Field)]? {
     switch content {
     case nil, .nothing: return nil
     case .mapping(let pairs):
-      return pairs.map { pair in
-        let path = path.appending(key: pair.key)
-        let key = Field(file: file, path: path, line: pair.keyLine, content: .scalar(pair.key, isPlain: true))
-        let value = Field(file: file, path: path, line: pair.value.line, content: pair.value.content)
-        return (key, pair.key, value)
-      }
+      return pairs.map { ($0.key, Field($0, in: self)) }
     case .scalar, .list: throw mismatch("a mapping from \(what)")
     }
   }
@@ -158,14 +184,13 @@ extension Field {
     case .mapping(let pairs):
       var fields: [String: Field] = [:]
       for pair in pairs {
-        let path = path.appending(key: pair.key)
+        let field = Field(pair, in: self)
         guard allowed.contains(pair.key) else {
           let meant = similar(to: pair.key, among: allowed)
           let advice = meant.map { "did you mean \($0)?" } ?? "allowed: \(allowed.joined(separator: ", "))"
-          let problem = "unknown key; \(advice)"
-          throw TopologyError(file: file, line: pair.keyLine, keyPath: path.text, problem: problem)
+          throw field.keyError("unknown key; \(advice)")
         }
-        fields[pair.key] = Field(file: file, path: path, line: pair.value.line, content: pair.value.content)
+        fields[pair.key] = field
       }
       return Section(place: self, fields: fields)
     case .scalar, .list:
@@ -180,10 +205,7 @@ struct Section {
   let fields: [String: Field]
 
   /// The value of `key`, or the place where it is missing.
-  subscript(key: String) -> Field {
-    fields[key]
-      ?? Field(file: place.file, path: place.path.appending(key: key), line: place.line, content: nil)
-  }
+  subscript(key: String) -> Field { fields[key] ?? Field(missing: key, in: place) }
 }
 
 /// The candidate that `word` is a slip of the keyboard away from.
@@ -191,7 +213,7 @@ private func similar(to word: String, among candidates: [String]) -> String? {
   guard word.utf8.count <= 40 else { return nil }
   let distances = candidates.map { (candidate: $0, distance: editDistance(word.lowercased(), $0)) }
   guard let nearest = distances.min(by: { $0.distance < $1.distance }) else { return nil }
-  return nearest.distance <= max(1, nearest.candidate.utf8.count / 3) ? nearest.candidate : nil
+  return nearest.distance <= (nearest.candidate.utf8.count + 2) / 3 ? nearest.candidate : nil
 }
 
 /// Levenshtein's distance, row by row (Wagner and Fischer), in bytes.

@@ -9,7 +9,7 @@ extension Topology {
     _ yaml: String, fileName: String, folder: String
   ) throws(TopologyError) -> Topology {
     let tree = try YAMLTree.parse(yaml, file: fileName)
-    let root = Field(file: fileName, path: KeyPath(), line: tree?.line, content: tree?.content)
+    let root = Field(file: fileName, path: KeyPath(), keyLine: nil, line: tree?.line, content: tree?.content)
     return try TopologyReader(keys: root.section(allowed: TopologyReader.keys), folder: folder).read()
   }
 }
@@ -60,18 +60,17 @@ extension TopologyReader {
     let field = keys["hosts"]
     guard let entries = try field.entries(of: "host names to their keys") else {
       // No hosts given: one with all defaults.
-      let nothing = Field(file: field.file, path: field.path.appending(key: "local"), line: field.line, content: nil)
-      return [try readHost(nothing, name: "local")]
+      return [try readHost(Field(missing: "local", in: field), name: "local")]
     }
     if entries.isEmpty { throw field.error("no host; at least one is needed") }
     var hosts: [CheckedHost] = []
     var masterCount = 0
     for entry in entries {
-      guard isHostKey(entry.name) else {
-        throw entry.key.error(
+      guard isHostName(entry.key) else {
+        throw entry.value.keyError(
           "no possible name for a host; allowed: up to \(Self.hostNameBytesMax) letters, digits, - and _")
       }
-      let host = try readHost(entry.value, name: entry.name)
+      let host = try readHost(entry.value, name: entry.key)
       masterCount += host.topology.masterCount
       if masterCount > Topology.mastersMax {
         throw host.section["masters"].error(
@@ -102,7 +101,7 @@ extension TopologyReader {
     return CheckedHost(topology: host, address: address, section: section)
   }
 
-  private func isHostKey(_ name: String) -> Bool {
+  private func isHostName(_ name: String) -> Bool {
     (1...Self.hostNameBytesMax).contains(name.utf8.count)
       && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == "_") }
   }
