@@ -15,7 +15,8 @@ enum Address: Hashable {
   /// In lower case.
   case name(String)
 
-  /// Nil if `text` is neither an IP address nor a possible host name (RFC 1123, and the underscore that some networks use).
+  /// Nil if `text` is neither an IP address nor a possible host name (RFC 1123, and the underscore that some networks
+  /// use).
   init?(_ text: String) {
     if let bytes = Address.bytes(of: text, family: AF_INET, count: 4) {
       self = .ipv4(bytes)

@@ -176,7 +176,7 @@ extension Field {
     }
   }
 
-  /// The values of a mapping with no other keys than `allowed`; empty if it is not given, or all of it is commented out.
+  /// The values of a mapping with no other keys than `allowed`; none if it is not given, or all of it commented out.
   func section(allowed: [String]) throws(TopologyError) -> Section {
     guard let content else { return Section(place: self, fields: [:]) }
     switch content {

@@ -8,9 +8,9 @@ public struct Topology: Sendable, Hashable {
   public let router: Router
   /// The hosts in the order of the file; at least one.
   public let hosts: [Host]
-  /// All masters, `master-1` to `master-N`, numbered host by host in the order of the file; 1 to 256 of them.
+  /// All masters, `master-1` to `master-N`, numbered host by host in the order of the file; 1 to `Limits.masters` of them.
   public let masters: [Master]
-  /// Names of the demo clients, distinct; none unless the file names some.
+  /// Names of the demo clients, distinct and possible names of accounts; none unless the file names some.
   public let clients: [String]
   /// Who serves which user.
   public let assignment: Assignment
@@ -37,7 +37,7 @@ public struct Topology: Sendable, Hashable {
     public let name: String
     /// An IP address without brackets, or a host name.
     public let address: String
-    /// 1 to 64.
+    /// 1 to `Limits.masters`.
     public let masterCount: Int
     /// The first of three consecutive ports a master; 0 if each master takes any free ones.
     public let firstPort: UInt16
@@ -112,14 +112,8 @@ extension Topology {
   /// Masters of a host that does not say how many.
   public static let masterCountDefault = 8
 
-  /// Masters of one host.
-  public static let mastersPerHostMax = 64
-  /// Masters of the whole cluster: each listens to each other, so connections grow with the square.
-  public static let mastersMax = 256
   /// Demo clients.
   public static let clientsMax = 64
-  /// UTF-8 bytes of a demo client's name.
-  public static let clientNameBytesMax = 64
   /// Bytes of a topology file: 1 MiB.
   public static let fileBytesMax = 1 << 20
 

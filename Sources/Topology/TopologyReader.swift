@@ -1,6 +1,8 @@
 // The keys of topology.yaml: their names, their ranges, their defaults, and what must hold between them.
 // Pure: text in, a topology or the first error out.
 
+import Model
+
 extension Topology {
   /// Checks a topology file's text. `fileName` is what messages call the file; `folder` is the absolute path that a
   /// relative `state:` starts from. Every key has a default, so an empty text is a topology too.
@@ -72,9 +74,9 @@ extension TopologyReader {
       }
       let host = try readHost(entry.value, name: entry.key)
       masterCount += host.topology.masterCount
-      if masterCount > Topology.mastersMax {
+      if masterCount > Limits.masters {
         throw host.section["masters"].error(
-          "makes \(masterCount) masters on all hosts; at most \(Topology.mastersMax) are allowed")
+          "makes \(masterCount) masters on all hosts; at most \(Limits.masters) are allowed")
       }
       hosts.append(host)
     }
@@ -90,7 +92,7 @@ extension TopologyReader {
       throw section["address"].error("nobody can connect to \(text); expected an address that clients can reach")
     }
     let masterCount = try section["masters"]
-      .wholeNumber(in: 1...Topology.mastersPerHostMax, default: Topology.masterCountDefault)
+      .wholeNumber(in: 1...Limits.masters, default: Topology.masterCountDefault)
     let firstPort = try section["first_port"].wholeNumber(in: 0...65535, default: Topology.firstPortDefault)
     let firstPortMax = 65535 - 3 * masterCount + 1
     if firstPort > firstPortMax {
@@ -162,10 +164,12 @@ extension TopologyReader {
         let field = router.section["port"]
         if field.isGiven {
           throw field.error(
-            "\(port) is one of the ports of \(name)'s masters, \(described(ports)); choose another, or another first_port")
+            "\(port) is one of the ports of \(name)'s masters, \(described(ports)); "
+              + "choose another, or another first_port")
         }
         throw host.section["first_port"].error(
-          "the masters' ports, \(described(ports)), include the router's, \(port); choose another, or another router.port")
+          "the masters' ports, \(described(ports)), include the router's, \(port); "
+            + "choose another, or another router.port")
       }
       for earlier in hosts[..<index] where earlier.address == host.address {
         guard let taken = earlier.ports, taken.overlaps(ports) else { continue }
@@ -188,27 +192,17 @@ extension TopologyReader {
     if fields.count > Topology.clientsMax {
       throw list.error("expected at most \(Topology.clientsMax) names, found \(fields.count)")
     }
-    let expected = "a name of letters, digits, _, - and ., at most \(Topology.clientNameBytesMax) bytes"
+    let expected = "a name of letters and digits, then also _ - and ., at most \(Limits.nameBytes) bytes"
     var names: [String] = []
     for field in fields {
-      guard let name = try field.text(expected: expected), isClientName(name) else { throw field.mismatch(expected) }
+      // The rule of accounts: a demo client registers under its name.
+      guard let name = try field.text(expected: expected), TextRules.fault(inName: name) == nil else {
+        throw field.mismatch(expected)
+      }
       if names.contains(name) { throw field.error("\(quoted(name)) is in the list already; every name once") }
       names.append(name)
     }
     return names
-  }
-
-  private func isClientName(_ name: String) -> Bool {
-    guard (1...Topology.clientNameBytesMax).contains(name.utf8.count) else { return false }
-    return name.unicodeScalars.enumerated().allSatisfy { index, scalar in
-      switch scalar.properties.generalCategory {
-      case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter,
-        .decimalNumber, .letterNumber, .otherNumber:
-        true
-      case .nonspacingMark, .spacingMark: index > 0  // an accent, or a vowel of many scripts, belongs to a letter
-      default: scalar == "_" || scalar == "-" || scalar == "."
-      }
-    }
   }
 
   private func readLog() throws(TopologyError) -> Topology.LogStore {

@@ -71,7 +71,8 @@ import Testing
         Data("router: { port: 4010 }\nhosts: { local: { masters: 2, first_port: 4020 } }\nstate: var2".utf8),
         to: "two.yaml"))
     func ports(_ topology: Topology) -> Set<UInt16> {
-      Set(topology.masters.compactMap(\.ports).flatMap { [$0.requests, $0.timelines, $0.log] } + [topology.router.port])
+      let masters = topology.masters.compactMap(\.ports)
+      return Set(masters.flatMap { [$0.requests, $0.timelines, $0.log] } + [topology.router.port])
     }
     #expect(ports(one).count == 10)
     #expect(ports(two) == [4010, 4020, 4021, 4022, 4023, 4024, 4025])
@@ -87,6 +88,5 @@ import Testing
     try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: folder)
     defer { try? FileManager.default.removeItem(atPath: link) }
     #expect(try Topology.load(path: "\(link)/topology.yaml").state == Topology.load(path: path).state)
-    #expect(try Topology.load(path: "\(folder)/../\(folder.split(separator: "/").last!)/topology.yaml").state.hasSuffix("/var"))
   }
 }
