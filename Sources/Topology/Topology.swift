@@ -8,7 +8,7 @@ public struct Topology: Sendable, Hashable {
   public let router: Router
   /// The hosts in the order of the file; at least one.
   public let hosts: [Host]
-  /// All masters, `master-1` to `master-N`, numbered host by host in the order of the file; 1 to `Limits.masters` of them.
+  /// All masters, `master-1` to `master-N`, numbered host by host as the file has them; 1 to `Limits.masters` of them.
   public let masters: [Master]
   /// Names of the demo clients, distinct and possible names of accounts; none unless the file names some.
   public let clients: [String]

@@ -93,6 +93,17 @@ struct Refusal: Sendable, CustomTestStringConvertible {
     #expect(throws: TopologyError.self) { try parsed(yaml) }
   }
 
+  /// A file as large as allowed, full of keys, is answered soon.
+  @Test(.timeLimit(.minutes(1))) func manyKeys() {
+    expect(
+      Refusal(
+        "hosts:\n" + (0..<80_000).map { "  h\($0): {\n" }.joined(), "502: too many [ and { in the file; at most 500"))
+    expect(
+      Refusal(
+        "hosts:\n" + (0..<80_000).map { "  h\($0): x\n" }.joined(),
+        "2: hosts.h0: expected a mapping with the keys address, masters, first_port, found \"x\""))
+  }
+
   @Test(arguments: [
     Refusal("hello\n", "1: expected a mapping with the keys \(topKeys), found \"hello\""),
     Refusal("# nothing yet\n- a\n", "2: expected a mapping with the keys \(topKeys), found a list"),
