@@ -16,6 +16,10 @@ public struct Instant: Hashable, Comparable, Sendable {
     return overflow ? .distantFuture : Instant(nanoseconds: sum)
   }
 
+  @inlinable public static func - (instant: Instant, interval: Interval) -> Instant {
+    Instant(nanoseconds: instant.nanoseconds - interval.nanoseconds)
+  }
+
   @inlinable public static func - (left: Instant, right: Instant) -> Interval {
     Interval(nanoseconds: left.nanoseconds - right.nanoseconds)
   }

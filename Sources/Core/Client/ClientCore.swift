@@ -1,0 +1,607 @@
+// A client: finds a master, keeps a session there, moves on when it fails, repeats what was not answered. No I/O.
+
+import DequeModule
+import OrderedCollections
+public import Model
+
+/// Names a request or a watch of the program that uses the client.
+public struct ClientToken: Hashable, Comparable, Sendable {
+  public var rawValue: UInt64
+  public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+  public static func < (left: ClientToken, right: ClientToken) -> Bool { left.rawValue < right.rawValue }
+}
+
+/// What became of a request.
+public enum ClientOutcome: Hashable, Sendable {
+  case reply(Reply.Body)
+  /// No answer by the deadline. `mayHaveHappened`: it was sent at least once.
+  case timedOut(mayHaveHappened: Bool)
+  /// The login was refused, so nothing can be asked.
+  case loginRefused(Refusal)
+  case closed
+}
+
+/// An order to a client's shell.
+public enum ClientAction: Hashable, Sendable {
+  case toRouter(RouterRequest)
+  /// Drop the connections to the present master, if any, and connect to this one.
+  case connect(MasterContact)
+  case disconnect
+  case send(Request)
+  case subscribe(Topic)
+  case unsubscribe(Topic)
+  /// The request's end.
+  case finish(ClientToken, ClientOutcome)
+  /// Posts of a watched timeline: new ones, in order, each once.
+  case show(ClientToken, [Post])
+  case note(ClientNote)
+}
+
+/// Something worth telling the user.
+public enum ClientNote: Hashable, Sendable {
+  public enum LossCause: String, Hashable, Sendable {
+    case connectionLost = "connection lost"
+    case noAnswer = "no answer"
+    case goodbye = "it said goodbye"
+    case refused = "it does not serve"
+  }
+
+  case lost(master: String, LossCause)
+  /// Logged in. `pause`: time since the last master was lost, or nil at the first login.
+  case serving(master: String, isNew: Bool, pause: Interval?)
+  /// No master is to be had; asking again after this time.
+  case waiting(Interval)
+  case loginRefused(Refusal)
+}
+
+/// The logic of a client with one session.
+///
+/// The shell's duties at each turn: `onTimers`, then what arrived, then the actions in order.
+public struct ClientCore: Sendable {
+  enum Phase: Sendable {
+    case idle
+    /// Asked the router.
+    case locating(since: Instant)
+    /// Connecting, and Hello is sent.
+    case greeting(since: Instant)
+    case serving
+    /// Asking again later.
+    case waiting(until: Instant)
+    /// The login was refused for good.
+    case refused(Refusal)
+    case closed
+  }
+
+  struct Pending: Sendable {
+    var token: ClientToken?
+    var follower: ClientToken?
+    var body: Request.Body
+    var deadline: Instant
+    var wasSent = false
+  }
+
+  public let client: ClientID
+  public let user: String
+  let register: Bool
+  let timing: Timing
+
+  var phase = Phase.idle
+  var contact: MasterContact?
+  /// The newest event that any answer or update told of: no master may answer older state.
+  public private(set) var newest = EventID.zero
+  var nextNumber: UInt64 = 1
+  /// By number.
+  var pending: [UInt64: Pending] = [:]
+  /// What was sent to the present master, in order; answered ones leave late.
+  var sent = Deque<(number: UInt64, at: Instant)>()
+  /// No deadline of a pending request is earlier.
+  var earliestDeadline = Instant.distantFuture
+  var followers: OrderedDictionary<ClientToken, TimelineFollower> = [:]
+  var helloNumber: UInt64 = 0
+  var locateNumber: UInt64 = 0
+  /// The master's last word.
+  var lastHeard = Instant.zero
+  /// Since when requests are under way without a break.
+  var busySince = Instant.zero
+  var pingSentAt: Instant?
+  /// The present master has been reported to the router, whose answer is awaited while the session goes on.
+  var suspectSince: Instant?
+  /// A suspicion that the router does not share is repeated after a growing time.
+  var nextSuspicion = Instant.zero
+  var suspicionDelay = Interval.zero
+  /// Failures in a row at the same master, and at any.
+  var failures: UInt32 = 0
+  var failedMaster: MasterIdentity?
+  var attempts: Int64 = 0
+  var lostAt: Instant?
+  var hasServed = false
+  var random: RandomSource
+
+  /// - Parameters:
+  ///   - register: create the account if the name is new.
+  ///   - random: gives the client its id, and jitter to its waits.
+  public init(user: String, register: Bool, timing: Timing, random: RandomSource) {
+    var random = random
+    client = ClientID(random.next())
+    self.random = random
+    self.user = user
+    self.register = register
+    self.timing = timing
+  }
+
+  public var isServing: Bool { if case .serving = phase { return true } else { return false } }
+  public var master: MasterContact? { contact }
+  public var pendingCount: Int { pending.count }
+
+  /// The position up to which a watched timeline has been shown.
+  public func cursor(of token: ClientToken) -> EventID? { followers[token]?.cursor }
+
+  // MARK: Times derived from the cluster's
+
+  /// How long the router has to answer before it is asked again.
+  private var locateTimeout: Interval { timing.liveness / 2 }
+  /// How long a Hello has to be answered.
+  private var greetTimeout: Interval { timing.liveness }
+  /// Silence with requests under way after which the master is pinged.
+  private var busyPingAfter: Interval { timing.liveness * 2 / 5 }
+  /// Silence of a session that only watches, after which it pings: finds lost tails, and masters that hang.
+  private var watchPingAfter: Interval { .seconds(1) }
+  /// The same of a session that does nothing, so that the master keeps it.
+  private var idlePingAfter: Interval { Limits.sessionSilence / 4 }
+
+  /// How long a Pong may take: from the last word to the suspicion it is `liveness` when requests are under way.
+  private var pongTimeout: Interval { timing.liveness * 3 / 5 }
+
+  private var pingAt: Instant {
+    if !pending.isEmpty { return max(lastHeard, busySince) + busyPingAfter }
+    return lastHeard + (followers.isEmpty ? idlePingAfter : watchPingAfter)
+  }
+
+  /// When the master is to be suspected unless it says something.
+  private var suspectAt: Instant? {
+    var earliest = pingSentAt.map { $0 + pongTimeout }
+    if let oldest = sent.first { earliest = min(earliest ?? .distantFuture, oldest.at + timing.requestTimeout) }
+    return earliest.map { max($0, nextSuspicion) }
+  }
+
+  /// The next point in time at which `onTimers` has something to do.
+  public var nextWake: Instant? {
+    var earliest = earliestDeadline
+    switch phase {
+    case .idle, .closed, .refused: break
+    case .locating(let since): earliest = min(earliest, since + locateTimeout)
+    case .greeting(let since): earliest = min(earliest, since + greetTimeout)
+    case .waiting(let until): earliest = min(earliest, until)
+    case .serving:
+      if pingSentAt == nil { earliest = min(earliest, pingAt) }
+      if let since = suspectSince {
+        earliest = min(earliest, since + locateTimeout)
+      } else if let suspectAt {
+        earliest = min(earliest, suspectAt)
+      }
+      for follower in followers.values { if let wake = follower.nextWake { earliest = min(earliest, wake) } }
+    }
+    return earliest == .distantFuture ? nil : earliest
+  }
+
+  // MARK: The program's side
+
+  /// Begins: finds a master and logs in.
+  public mutating func start(at now: Instant, into actions: inout [ClientAction]) {
+    guard case .idle = phase else { return }
+    locate(suspect: nil, at: now, into: &actions)
+  }
+
+  /// A request. It ends with `finish`, at the latest at `deadline`.
+  public mutating func submit(
+    _ body: Request.Body, token: ClientToken, deadline: Instant, at now: Instant, into actions: inout [ClientAction]
+  ) {
+    if case .refused(let refusal) = phase {
+      actions.append(.finish(token, .loginRefused(refusal)))
+      return
+    }
+    if case .closed = phase {
+      actions.append(.finish(token, .closed))
+      return
+    }
+    let latest = min(deadline, now + Limits.requestLifetime)
+    enqueue(Pending(token: token, follower: nil, body: body, deadline: latest), at: now, into: &actions)
+  }
+
+  /// Watches a timeline from a log position: everything after it is shown, then what comes, until `unwatch`.
+  public mutating func watch(
+    _ name: TimelineName, after cursor: EventID, token: ClientToken, at now: Instant,
+    into actions: inout [ClientAction]
+  ) {
+    followers[token] = TimelineFollower(name: name, cursor: cursor)
+    newest = max(newest, cursor)
+    if case .serving = phase { askToWatch(token, at: now, into: &actions) }
+  }
+
+  public mutating func unwatch(_ token: ClientToken, at now: Instant, into actions: inout [ClientAction]) {
+    guard let follower = followers.removeValue(forKey: token) else { return }
+    pending = pending.filter { $0.value.follower != token }
+    guard let topic = follower.topic, !followers.values.contains(where: { $0.topic == topic }) else { return }
+    actions.append(.unsubscribe(topic))
+    enqueue(
+      Pending(token: nil, follower: nil, body: .unwatch(topic), deadline: now + timing.requestTimeout), at: now,
+      into: &actions)
+  }
+
+  /// Ends: says goodbye to the master; requests under way end as `closed`.
+  public mutating func close(into actions: inout [ClientAction]) {
+    if case .closed = phase { return }
+    if case .serving = phase {
+      nextNumber += 1
+      actions.append(.send(Request(number: nextNumber - 1, body: .bye)))
+    }
+    if contact != nil { actions.append(.disconnect) }
+    phase = .closed
+    endAll(.closed, into: &actions)
+  }
+
+  private mutating func endAll(_ outcome: ClientOutcome, into actions: inout [ClientAction]) {
+    let ended = pending.sorted { $0.key < $1.key }
+    pending = [:]
+    sent.removeAll()
+    earliestDeadline = .distantFuture
+    for (_, request) in ended { if let token = request.token { actions.append(.finish(token, outcome)) } }
+  }
+
+  private mutating func enqueue(_ request: Pending, at now: Instant, into actions: inout [ClientAction]) {
+    let number = nextNumber
+    nextNumber += 1
+    if pending.isEmpty { busySince = now }
+    pending[number] = request
+    earliestDeadline = min(earliestDeadline, request.deadline)
+    if case .serving = phase { send(number, at: now, into: &actions) }
+  }
+
+  private mutating func send(_ number: UInt64, at now: Instant, into actions: inout [ClientAction]) {
+    guard let body = pending[number]?.body else { return }
+    pending[number]!.wasSent = true
+    sent.append((number, now))
+    actions.append(.send(Request(number: number, body: body)))
+  }
+
+  /// Ends a pending request; what was sent first of the rest comes to the front of `sent`.
+  private mutating func removePending(_ number: UInt64) -> Pending? {
+    let request = pending.removeValue(forKey: number)
+    while let first = sent.first, pending[first.number] == nil { sent.removeFirst() }
+    return request
+  }
+
+  // MARK: Time
+
+  /// Deadlines that have come.
+  public mutating func onTimers(at now: Instant, into actions: inout [ClientAction]) {
+    if earliestDeadline <= now { endLateRequests(at: now, into: &actions) }
+    switch phase {
+    case .idle, .closed, .refused: break
+    case .locating(let since):
+      if since + locateTimeout <= now { wait(atLeast: nil, at: now, into: &actions) }
+    case .greeting(let since):
+      if since + greetTimeout <= now { lose(.noAnswer, at: now, into: &actions) }
+    case .waiting(let until):
+      if until <= now { locate(suspect: failedMaster, at: now, into: &actions) }
+    case .serving:
+      checkMaster(at: now, into: &actions)
+      guard case .serving = phase else { return }
+      for (token, follower) in followers {
+        guard let wake = follower.nextWake, wake <= now else { continue }
+        let orders = followers[token]!.onTimer(at: now)
+        carryOut(orders, of: token, at: now, into: &actions)
+      }
+    }
+  }
+
+  private mutating func endLateRequests(at now: Instant, into actions: inout [ClientAction]) {
+    let late = pending.filter { $0.value.deadline <= now }.sorted { $0.key < $1.key }
+    for (number, _) in late {
+      guard let request = removePending(number) else { continue }
+      if let token = request.token {
+        actions.append(.finish(token, .timedOut(mayHaveHappened: request.wasSent)))
+      } else if let token = request.follower {
+        retryFollower(token, at: now, into: &actions)
+      }
+    }
+    earliestDeadline = pending.values.map(\.deadline).min() ?? .distantFuture
+  }
+
+  private mutating func checkMaster(at now: Instant, into actions: inout [ClientAction]) {
+    if pingSentAt == nil, pingAt <= now {
+      pingSentAt = now
+      nextNumber += 1
+      actions.append(.send(Request(number: nextNumber - 1, body: .ping)))
+    }
+    if let since = suspectSince {
+      if since + locateTimeout <= now { askAboutSuspect(at: now, into: &actions) }
+    } else if let suspectAt, suspectAt <= now {
+      suspicionDelay = min(max(timing.liveness, suspicionDelay * 2), .seconds(5))
+      nextSuspicion = now + suspicionDelay
+      countFailure()
+      askAboutSuspect(at: now, into: &actions)
+    }
+  }
+
+  private mutating func countFailure() {
+    failures = failedMaster == contact?.master ? failures + 1 : 1
+    failedMaster = contact?.master
+  }
+
+  private mutating func askAboutSuspect(at now: Instant, into actions: inout [ClientAction]) {
+    suspectSince = now
+    locateNumber += 1
+    actions.append(
+      .toRouter(
+        .locate(Locate(number: locateNumber, user: user, suspect: contact?.master, failures: failures))))
+  }
+
+  // MARK: The router's side
+
+  /// Something came from the router.
+  public mutating func onRouter(_ reply: RouterReply, at now: Instant, into actions: inout [ClientAction]) {
+    switch reply {
+    case .located(let number, let found):
+      guard number == locateNumber else { return }
+      switch phase {
+      case .locating:
+        greet(found, at: now, into: &actions)
+      case .serving where suspectSince != nil:
+        suspectSince = nil
+        if found.master == contact?.master {
+          // The router finds it healthy. Stay, for a growing time.
+          return
+        }
+        noteLoss(.noAnswer, at: now, into: &actions)
+        greet(found, at: now, into: &actions)
+      default: return
+      }
+    case .unavailable(let number, let retryAfter):
+      guard number == locateNumber else { return }
+      switch phase {
+      case .locating: wait(atLeast: .milliseconds(Int64(retryAfter)), at: now, into: &actions)
+      case .serving where suspectSince != nil:
+        suspectSince = nil
+        lose(.noAnswer, at: now, into: &actions)
+      default: return
+      }
+    case .refused(let number, let refusal):
+      guard number == locateNumber, case .locating = phase else { return }
+      wait(atLeast: .milliseconds(Int64(refusal.retryAfter)), at: now, into: &actions)
+    case .status, .roster, .probe, .registerAgain:
+      return  // not for clients
+    }
+  }
+
+  private mutating func locate(suspect: MasterIdentity?, at now: Instant, into actions: inout [ClientAction]) {
+    phase = .locating(since: now)
+    locateNumber += 1
+    actions.append(
+      .toRouter(.locate(Locate(number: locateNumber, user: user, suspect: suspect, failures: failures))))
+  }
+
+  private mutating func greet(_ found: MasterContact, at now: Instant, into actions: inout [ClientAction]) {
+    contact = found
+    phase = .greeting(since: now)
+    helloNumber = nextNumber
+    nextNumber += 1
+    actions.append(.connect(found))
+    let hello = Hello(client: client, user: user, register: register && !hasServed, newest: newest)
+    actions.append(.send(Request(number: helloNumber, body: .hello(hello))))
+  }
+
+  /// No master is to be had: wait with a growing, jittered pause, at least as long as the router says.
+  private mutating func wait(atLeast least: Interval?, at now: Instant, into actions: inout [ClientAction]) {
+    attempts += 1
+    let ceiling: Interval = min(.seconds(2), Interval.milliseconds(20) * (1 << min(attempts, 10)))
+    let jitter = Interval(nanoseconds: Int64.random(in: 0...(ceiling.nanoseconds / 2), using: &random))
+    let pause = max(least ?? .zero, ceiling / 2) + jitter
+    phase = .waiting(until: now + pause)
+    // The first few tries are the ordinary course of a failover, not news.
+    if attempts == 3 || attempts > 3 && attempts % 8 == 0 { actions.append(.note(.waiting(pause))) }
+  }
+
+  // MARK: The master's side
+
+  /// The connection to the master is lost, or could not be made.
+  public mutating func onDisconnected(at now: Instant, into actions: inout [ClientAction]) {
+    switch phase {
+    case .greeting, .serving: lose(.connectionLost, at: now, into: &actions)
+    case .idle, .locating, .waiting, .refused, .closed: break
+    }
+  }
+
+  /// Gives the master up, and asks the router for one that lives.
+  private mutating func lose(_ cause: ClientNote.LossCause, at now: Instant, into actions: inout [ClientAction]) {
+    let suspect: MasterIdentity?
+    switch cause {
+    case .connectionLost, .noAnswer:
+      suspect = contact?.master
+      countFailure()
+    case .goodbye, .refused:
+      // It knows best; the router knows or will know.
+      suspect = nil
+      failedMaster = nil
+    }
+    noteLoss(cause, at: now, into: &actions)
+    actions.append(.disconnect)
+    contact = nil
+    if cause == .refused || failures > 1 {
+      wait(atLeast: nil, at: now, into: &actions)
+    } else {
+      locate(suspect: suspect, at: now, into: &actions)
+    }
+  }
+
+  private mutating func noteLoss(
+    _ cause: ClientNote.LossCause, at now: Instant, into actions: inout [ClientAction]
+  ) {
+    for token in followers.keys { followers[token]!.reset() }
+    // What the followers asked is asked anew; their requests need no repeating.
+    pending = pending.filter { $0.value.follower == nil }
+    sent.removeAll()
+    pingSentAt = nil
+    suspectSince = nil
+    nextSuspicion = .zero
+    suspicionDelay = .zero
+    if case .serving = phase, let contact {
+      lostAt = now
+      actions.append(.note(.lost(master: contact.master.name, cause)))
+    }
+  }
+
+  /// An answer of the master.
+  public mutating func onReply(_ reply: Reply, at now: Instant, into actions: inout [ClientAction]) {
+    switch phase {
+    case .greeting: onGreeting(reply, at: now, into: &actions)
+    case .serving: onAnswer(reply, at: now, into: &actions)
+    case .idle, .locating, .waiting, .refused, .closed: break  // from a master given up
+    }
+  }
+
+  private mutating func onGreeting(_ reply: Reply, at now: Instant, into actions: inout [ClientAction]) {
+    switch reply.body {
+    case .goodbye:
+      lose(.goodbye, at: now, into: &actions)
+    case .welcome(let welcome) where reply.number == helloNumber:
+      phase = .serving
+      lastHeard = now
+      newest = max(newest, welcome.head)
+      failures = 0
+      failedMaster = nil
+      attempts = 0
+      let pause = lostAt.map { now - $0 }
+      lostAt = nil
+      actions.append(
+        .note(.serving(master: welcome.master.name, isNew: welcome.isNew && !hasServed, pause: hasServed ? pause : nil)))
+      hasServed = true
+      busySince = now
+      for number in pending.keys.sorted() { send(number, at: now, into: &actions) }
+      for token in followers.keys { askToWatch(token, at: now, into: &actions) }
+    case .refused(let refusal) where reply.number == helloNumber:
+      switch refusal.code {
+      case .unavailable, .noSession, .limit, .storage, .notExists, .alreadyExists, .tooOld:
+        lose(.refused, at: now, into: &actions)
+      case .invalid, .unknownUser, .invalidText, .version:
+        phase = .refused(refusal)
+        contact = nil
+        actions.append(.disconnect)
+        actions.append(.note(.loginRefused(refusal)))
+        endAll(.loginRefused(refusal), into: &actions)
+      }
+    default: break
+    }
+  }
+
+  private mutating func onAnswer(_ reply: Reply, at now: Instant, into actions: inout [ClientAction]) {
+    lastHeard = now
+    pingSentAt = nil
+    if case .goodbye = reply.body {
+      lose(.goodbye, at: now, into: &actions)
+      return
+    }
+    if case .pong(let pong) = reply.body {
+      for (token, follower) in followers {
+        guard let position = pong.topics.first(where: { $0.topic == follower.topic }) else { continue }
+        followers[token]!.onPosition(position.sequence, at: now)
+      }
+      suspicionDelay = .zero
+      return
+    }
+    if case .refused(let refusal) = reply.body {
+      if refusal.code == .noSession {
+        // It forgot us, perhaps because it was frozen for long: log in again, on a new connection.
+        lose(.goodbye, at: now, into: &actions)
+        return
+      }
+      if refusal.code == .unavailable {
+        lose(.refused, at: now, into: &actions)
+        return
+      }
+    }
+    guard let request = removePending(reply.number) else { return }  // answered before, or given up
+    if case .done(let id) = reply.body { newest = max(newest, id) }
+    if case .page(let page) = reply.body { newest = max(newest, page.upTo) }
+    if let token = request.follower {
+      onFollowerReply(reply.body, to: request.body, of: token, at: now, into: &actions)
+    } else if let token = request.token {
+      actions.append(.finish(token, .reply(reply.body)))
+    }
+  }
+
+  // MARK: Watched timelines
+
+  private mutating func askToWatch(_ token: ClientToken, at now: Instant, into actions: inout [ClientAction]) {
+    guard let follower = followers[token] else { return }
+    enqueue(
+      Pending(token: nil, follower: token, body: .watch(follower.name), deadline: now + timing.requestTimeout * 2),
+      at: now, into: &actions)
+  }
+
+  /// A follower's request got no answer or a refusal: it is asked again while the follower needs it.
+  private mutating func retryFollower(_ token: ClientToken, at now: Instant, into actions: inout [ClientAction]) {
+    guard case .serving = phase, let follower = followers[token] else { return }
+    switch follower.phase {
+    case .unsubscribed: askToWatch(token, at: now, into: &actions)
+    case .repairing: carryOut(followers[token]!.onPageFailed(), of: token, at: now, into: &actions)
+    case .subscribing, .live: break
+    }
+  }
+
+  private mutating func onFollowerReply(
+    _ body: Reply.Body, to request: Request.Body, of token: ClientToken, at now: Instant,
+    into actions: inout [ClientAction]
+  ) {
+    switch body {
+    case .watching(let watching):
+      followers[token]?.onWatching(watching)
+      actions.append(.subscribe(watching.topic))
+    case .page(let page):
+      guard let orders = followers[token]?.onPage(page) else { return }
+      carryOut(orders, of: token, at: now, into: &actions)
+    case .refused(let refusal):
+      if refusal.retryAfter > 0 {
+        // Asked again when it is time: a request of its own keeps the deadline.
+        let time = now + .milliseconds(Int64(refusal.retryAfter))
+        pending[nextNumber] = Pending(token: nil, follower: token, body: .ping, deadline: time)
+        earliestDeadline = min(earliestDeadline, time)
+        nextNumber += 1
+      } else {
+        followers[token] = nil
+        actions.append(.finish(token, .reply(body)))
+      }
+    default: break
+    }
+  }
+
+  /// An update came on a topic.
+  public mutating func onUpdate(_ update: Update, at now: Instant, into actions: inout [ClientAction]) {
+    guard case .serving = phase else { return }
+    lastHeard = now
+    pingSentAt = nil
+    for (token, follower) in followers where follower.topic == update.topic {
+      let orders = followers[token]!.onUpdate(sequence: update.sequence, post: update.post)
+      carryOut(orders, of: token, at: now, into: &actions)
+    }
+  }
+
+  private mutating func carryOut(
+    _ orders: [TimelineFollower.Order], of token: ClientToken, at now: Instant, into actions: inout [ClientAction]
+  ) {
+    for order in orders {
+      switch order {
+      case .show(let posts):
+        newest = max(newest, posts.last?.id ?? .zero)
+        actions.append(.show(token, posts))
+      case .read(let position):
+        guard let follower = followers[token] else { continue }
+        let query = TimelineQuery(timeline: follower.name, range: .after(position), limit: 0)
+        enqueue(
+          Pending(
+            token: nil, follower: token, body: .timeline(query), deadline: now + timing.requestTimeout * 2),
+          at: now, into: &actions)
+      }
+    }
+  }
+}
