@@ -102,6 +102,7 @@ import ZeroMQ
   @Test func neverHoldsUpTheSocketWhenNobodyReadsIt() throws {
     let context = try Context()
     let router = try context.makeSocket(.router)
+    try router.set(.backlog(4096))
     let monitor = try router.makeMonitor()
     let port = try #require(UInt16(router.bind("tcp://127.0.0.1:*").split(separator: ":").last!))
     for _ in 0..<1500 { close(try connectTCP(port)) }  // three events each, against a default mark of 1000
