@@ -83,7 +83,9 @@ public struct RequestWindow: Hashable, Sendable {
     }
   }
 
-  private func isTooOld(_ number: UInt64) -> Bool { number + Limits.repeatWindow <= newest }
+  private func isTooOld(_ number: UInt64) -> Bool {
+    newest >= Limits.repeatWindow && number <= newest - Limits.repeatWindow
+  }
 
   private func slot(_ number: UInt64, in count: Int) -> Int { Int(truncatingIfNeeded: number & UInt64(count - 1)) }
 
