@@ -49,18 +49,14 @@ public struct SupervisorServer: ~Copyable {
   private struct Sockets: ~Copyable {
     let context: Context
     var beats: ServerSocket
-    let supervisor: Outlet?
+    let supervisor: Outlet
 
     init(_ options: SupervisorOptions) throws(ZMQError) {
       let context = try Context(maxSockets: 64)
       let beats = try ServerSocket(
         context, endpoint: options.folder.endpoint(of: options.name), queued: 100, maxBytes: Limits.requestBytes)
-      let supervisor: Outlet?
-      if let name = options.supervisor {
-        supervisor = try Outlet(context, endpoint: options.folder.endpoint(of: name), maxBytes: Limits.messageBytes)
-      } else {
-        supervisor = nil
-      }
+      let supervisor = try Outlet(
+        context, endpoint: options.supervisor.map(options.folder.endpoint), maxBytes: Limits.messageBytes)
       self.context = context
       self.beats = beats
       self.supervisor = supervisor
@@ -129,11 +125,9 @@ public struct SupervisorServer: ~Copyable {
   private mutating func loop(_ tickInterval: Interval?, _ onTick: () -> Bool) throws(ZMQError) {
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals, interest: .readable)
     try poller.add(sockets.beats.socket, token: Token.beats, interest: .readable)
-    if sockets.supervisor != nil {
-      try poller.add(sockets.supervisor!.socket, token: Token.supervisor, interest: .readable)
-    }
+    try poller.add(sockets.supervisor.socket, token: Token.supervisor, interest: .readable)
     var ready: [Ready] = []
-    var nextBeat = sockets.supervisor == nil ? Instant.distantFuture : Clock.now()
+    var nextBeat = options.supervisor == nil ? Instant.distantFuture : Clock.now()
     var nextTick = tickInterval == nil ? Instant.distantFuture : Clock.now()
     var planned: Instant?
     core.start(into: &actions)
@@ -147,7 +141,7 @@ public struct SupervisorServer: ~Copyable {
       if nextBeat <= now {
         nextBeat = now + options.timing.heartbeat
         let beat = ChildBeat(name: options.name, pid: getpid(), incarnation: incarnation, commitAge: 0)
-        try sockets.supervisor!.send(Wire.encode(.beat(beat)))
+        try sockets.supervisor.send(Wire.encode(.beat(beat)))
       }
       if nextTick <= now, let tickInterval {
         nextTick = now + tickInterval
@@ -157,7 +151,7 @@ public struct SupervisorServer: ~Copyable {
         switch item.token {
         case Token.signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
         case Token.beats: try receive(at: now)
-        case Token.supervisor: try drain(sockets.supervisor!.socket)
+        case Token.supervisor: try drain(sockets.supervisor.socket)
         default: collect(item.token - Token.firstChild, at: now)
         }
       }
