@@ -53,16 +53,21 @@ let package = Package(
       swiftSettings: strict),
 
     // I/O
+    .target(name: "Runtime", dependencies: ["CSpawn", "Model"], swiftSettings: strict),
     .target(name: "ZeroMQ", dependencies: ["CZMQ"], swiftSettings: strict),
     .target(
       name: "Node",
       dependencies: [
-        "Core", "CSpawn", "Log", "Model", "Wire", "ZeroMQ",
+        "Core", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .target(
-      name: "TinySNSClient", dependencies: ["Core", "Model", "Wire", "ZeroMQ"],
+      name: "TinySNSClient",
+      dependencies: [
+        "Core", "CSpawn", "Model", "Runtime", "Wire", "ZeroMQ",
+        .product(name: "HeapModule", package: "swift-collections"),
+      ],
       swiftSettings: strict),
     .target(
       name: "Simulation", dependencies: ["Core", "Log", "Model", "Wire"], swiftSettings: strict),
@@ -71,7 +76,7 @@ let package = Package(
     .executableTarget(
       name: "tinysns",
       dependencies: [
-        "Core", "CSpawn", "Log", "Model", "Node", "SQLiteLog", "Simulation", "TinySNSClient",
+        "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation", "TinySNSClient",
         "Topology", "Wire", "ZeroMQ",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),

@@ -3,6 +3,7 @@
 import Glibc
 import Core
 public import Log
+import Runtime
 import Model
 
 /// Opens the log; called once on each thread that needs it.

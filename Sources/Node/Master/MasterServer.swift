@@ -4,6 +4,7 @@ import CSpawn
 import Core
 import Glibc
 import Logging
+import Runtime
 public import Model
 import Wire
 import ZeroMQ

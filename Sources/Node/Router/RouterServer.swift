@@ -3,6 +3,7 @@
 import Core
 import Glibc
 import Logging
+import Runtime
 public import Model
 import Wire
 import ZeroMQ

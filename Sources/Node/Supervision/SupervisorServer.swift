@@ -4,6 +4,7 @@ import Core
 import CSpawn
 import Glibc
 public import Logging
+import Runtime
 public import Model
 import Wire
 import ZeroMQ

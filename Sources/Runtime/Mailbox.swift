@@ -1,4 +1,4 @@
-// A thread that does one job after the other, and a queue in front of it.
+// A queue between threads.
 
 import CSpawn
 import Glibc
@@ -6,7 +6,7 @@ import Glibc
 /// A queue between threads. The consumer sleeps on it; or, if it polls descriptors, is woken by an eventfd.
 ///
 /// `@unchecked Sendable`: all state is behind the mutex.
-final class Mailbox<Element: Sendable>: @unchecked Sendable {
+public final class Mailbox<Element: Sendable>: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private var elements: [Element] = []
@@ -14,7 +14,7 @@ final class Mailbox<Element: Sendable>: @unchecked Sendable {
   private let bell: Int32?
 
   /// - Parameter bell: an eventfd that is rung when something is put in.
-  init(bell: Int32? = nil) {
+  public init(bell: Int32? = nil) {
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(condition, nil)
     self.bell = bell
@@ -27,7 +27,7 @@ final class Mailbox<Element: Sendable>: @unchecked Sendable {
     condition.deallocate()
   }
 
-  func put(_ element: Element) {
+  public func put(_ element: Element) {
     pthread_mutex_lock(mutex)
     elements.append(element)
     pthread_cond_signal(condition)
@@ -36,15 +36,16 @@ final class Mailbox<Element: Sendable>: @unchecked Sendable {
   }
 
   /// Nothing more will be put in: `take` returns nil once the queue is empty.
-  func close() {
+  public func close() {
     pthread_mutex_lock(mutex)
     isClosed = true
     pthread_cond_broadcast(condition)
     pthread_mutex_unlock(mutex)
+    if let bell { _ = tinysns_eventfd_ring(bell) }
   }
 
   /// Waits for elements and takes all of them, in order; nil once closed and empty.
-  func takeAll() -> [Element]? {
+  public func takeAll() -> [Element]? {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     while elements.isEmpty && !isClosed { pthread_cond_wait(condition, mutex) }
@@ -54,7 +55,7 @@ final class Mailbox<Element: Sendable>: @unchecked Sendable {
   }
 
   /// As `takeAll`, but gives up after so many milliseconds, with an empty array.
-  func takeAll(waitingAtMost milliseconds: Int) -> [Element]? {
+  public func takeAll(waitingAtMost milliseconds: Int) -> [Element]? {
     var deadline = timespec()
     clock_gettime(CLOCK_REALTIME, &deadline)
     deadline.tv_nsec += milliseconds % 1_000 * 1_000_000
@@ -70,44 +71,24 @@ final class Mailbox<Element: Sendable>: @unchecked Sendable {
     return elements
   }
 
-  var isEmpty: Bool {
+  /// Whether it is closed and everything has been taken.
+  public var isFinished: Bool {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return isClosed && elements.isEmpty
+  }
+
+  public var isEmpty: Bool {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     return elements.isEmpty
   }
 
   /// Takes what is there without waiting.
-  func takeNow() -> [Element] {
+  public func takeNow() -> [Element] {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     defer { elements = [] }
     return elements
-  }
-}
-
-/// A thread of this process.
-///
-/// `@unchecked Sendable`: nothing but the thread's handle, written once.
-final class WorkerThread: @unchecked Sendable {
-  private var handle = pthread_t()
-
-  init(_ body: @escaping @Sendable () -> Void) {
-    let box = Unmanaged.passRetained(Body(run: body))
-    let code = pthread_create(
-      &handle, nil,
-      { argument in
-        let body = Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue()
-        body.run()
-        return nil
-      }, box.toOpaque())
-    precondition(code == 0, "no thread could be started: error \(code)")
-  }
-
-  func join() { pthread_join(handle, nil) }
-
-  private final class Body {
-    let run: @Sendable () -> Void
-
-    init(run: @escaping @Sendable () -> Void) { self.run = run }
   }
 }
