@@ -46,7 +46,11 @@ let package = Package(
     .target(name: "Log", dependencies: ["Model"], swiftSettings: strict),
     .target(
       name: "SQLiteLog",
-      dependencies: ["Log", "Model", .product(name: "GRDB", package: "GRDB.swift")],
+      dependencies: [
+        "Log", "Model",
+        .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "GRDBSQLite", package: "GRDB.swift"),
+      ],
       swiftSettings: strict),
     .target(
       name: "Topology", dependencies: ["Model", .product(name: "Yams", package: "Yams")],
