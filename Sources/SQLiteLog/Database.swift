@@ -53,7 +53,7 @@ struct DatabaseFile {
     do {
       return try queue.writeWithoutTransaction { database in
         do { return try body(database) } catch {
-          // SQLite's errno is that of its last failure: it must be taken before anything else runs on the connection.
+          // Before anything else runs on the connection: the system's error number is that of its last failure.
           let told = LogError(error, path: path, database: database)
           if database.isInsideTransaction { try? database.rollback() }
           throw told
@@ -201,14 +201,16 @@ extension LogError {
     switch error.resultCode {
     case .SQLITE_FULL: self = .full("\(path): no room on the disk")
     case .SQLITE_CORRUPT, .SQLITE_NOTADB: self = .corrupt(said)
-    default:
-      // Write errors that mean "no room", and that SQLite tells as I/O errors.
-      let code = database.map { sqlite3_system_errno($0.sqliteConnection) } ?? 0
-      switch code {
-      case ENOSPC, EDQUOT, EFBIG: self = .full("\(path): \(name(of: code))")
-      case 0: self = .failed(said)
-      default: self = .failed("\(said) (\(name(of: code)))")
+    case .SQLITE_IOERR:
+      // SQLite says FULL for ENOSPC alone, and that not everywhere.
+      let code = database.flatMap { errnoOfLastWrite($0) } ?? 0
+      let isWrite = [.SQLITE_IOERR_WRITE, .SQLITE_IOERR_FSYNC].contains(error.extendedResultCode)
+      if error.extendedResultCode == .SQLITE_IOERR_SHMSIZE || isWrite && [ENOSPC, EDQUOT, EFBIG].contains(code) {
+        self = .full("\(path): no room on the disk")
+      } else {
+        self = .failed(isWrite && code != 0 ? "\(said) (\(name(of: code)))" : said)
       }
+    default: self = .failed(said)
     }
   }
 
@@ -217,6 +219,18 @@ extension LogError {
     let said = "\(path): can't \(what) it: \(name(of: code))"
     self = code == ENOSPC || code == EDQUOT ? .full(said) : .failed(said)
   }
+}
+
+/// The system's error number for the last write to the connection's WAL that failed. (`sqlite3_system_errno` does not
+/// have those of a COMMIT.)
+private func errnoOfLastWrite(_ database: Database) -> Int32? {
+  var file: UnsafeMutablePointer<sqlite3_file>?
+  var code: Int32 = 0
+  guard sqlite3_file_control(database.sqliteConnection, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) == SQLITE_OK,
+    let file, let methods = file.pointee.pMethods,
+    methods.pointee.xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &code) == SQLITE_OK
+  else { return nil }
+  return code
 }
 
 private func name(of code: Int32) -> String { String(cString: strerror(code)) }

@@ -173,7 +173,9 @@ final class IndexFile {
       var rows = try database.rows("SELECT id, name FROM accounts ORDER BY id")
       defer { rows.reset() }
       while try rows.step() {
-        guard rows.integer(0) == snapshot.names.count else { throw damaged("account \(snapshot.names.count) is missing") }
+        guard rows.integer(0) == snapshot.names.count else {
+          throw damaged("account \(snapshot.names.count) is missing")
+        }
         snapshot.names.append(String(decoding: rows.bytes(1), as: UTF8.self))
       }
       rows.reset()
@@ -182,13 +184,16 @@ final class IndexFile {
       rows = try database.rows("SELECT follower, followed FROM follows ORDER BY follower, followed")
       while try rows.step() {
         let follower = Int(rows.integer(0))
-        guard snapshot.following.indices.contains(follower) else { throw damaged("unknown account \(follower) follows") }
+        guard snapshot.following.indices.contains(follower) else {
+          throw damaged("unknown account \(follower) follows")
+        }
         snapshot.following[follower].append(AccountID(UInt32(truncatingIfNeeded: rows.integer(1))))
       }
       rows.reset()
 
       snapshot.newestByAuthor.reserveCapacity(snapshot.names.count)
-      rows = try database.rows("SELECT id FROM posts WHERE author = ?1 ORDER BY id DESC LIMIT \(Limits.newestPerAuthor)")
+      rows = try database.rows(
+        "SELECT id FROM posts WHERE author = ?1 ORDER BY id DESC LIMIT \(Limits.newestPerAuthor)")
       for author in snapshot.names.indices {
         rows.reset()
         rows.bind(Int64(author), at: 1)
@@ -227,7 +232,9 @@ final class IndexFile {
   func apply(_ batch: IndexBatch, from watermark: Watermark) throws(LogError) {
     try file.access { database in
       try database.writing {
-        guard try self.watermark(database).upTo == watermark.upTo else { throw damaged("two processes write it at once") }
+        guard try self.watermark(database).upTo == watermark.upTo else {
+          throw damaged("two processes write it at once")
+        }
         try writeAccounts(batch, database)
         try writeFollows(batch, database)
         try writePosts(batch, database)
@@ -320,7 +327,9 @@ final class IndexFile {
       try deleting.run()
     }
     let storing = try database.rows("INSERT OR REPLACE INTO clients VALUES (?1, ?2, ?3, ?4, ?5)")
-    for (client, window) in windows.sorted(by: { Int64(bitPattern: $0.key.rawValue) < Int64(bitPattern: $1.key.rawValue) }) {
+    for (client, window) in windows.sorted(by: {
+      Int64(bitPattern: $0.key.rawValue) < Int64(bitPattern: $1.key.rawValue)
+    }) {
       storing.bind(Int64(bitPattern: client.rawValue), at: 1)
       storing.bind(Int64(window.account.rawValue), at: 2)
       storing.bind(window.lastEvent, at: 3)
