@@ -46,7 +46,11 @@ let package = Package(
     .target(name: "Log", dependencies: ["Model"], swiftSettings: strict),
     .target(
       name: "SQLiteLog",
-      dependencies: ["Log", "Model", .product(name: "GRDB", package: "GRDB.swift")],
+      dependencies: [
+        "Log", "Model",
+        .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "GRDBSQLite", package: "GRDB.swift"),
+      ],
       swiftSettings: strict),
     .target(
       name: "Topology", dependencies: ["Model", .product(name: "Yams", package: "Yams")],
@@ -90,7 +94,14 @@ let package = Package(
     .testTarget(name: "ModelTests", dependencies: ["Model"]),
     .testTarget(name: "CoreTests", dependencies: ["Core", "Model"]),
     .testTarget(name: "WireTests", dependencies: ["Wire", "Model"]),
-    .testTarget(name: "LogTests", dependencies: ["Log", "SQLiteLog", "Model"]),
+    .testTarget(
+      name: "LogTests",
+      dependencies: [
+        "Log", "SQLiteLog", "Model", "log-hammer", .product(name: "GRDB", package: "GRDB.swift"),
+      ]),
+    .executableTarget(
+      name: "log-hammer", dependencies: ["Log", "Model", "SQLiteLog"], path: "Tests/Support/log-hammer",
+      swiftSettings: strict),
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
     .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model"]),
     .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),
