@@ -100,3 +100,18 @@ public enum Program {
     return path.hasSuffix(" (deleted)") ? String(path.dropLast(10)) : path
   }
 }
+
+/// A process that is started and left to itself.
+public struct BackgroundProcess: ~Copyable {
+  private let child: ChildProcess
+
+  /// Starts it, in a session of its own, its output appended to its log file.
+  public init(_ command: ChildCommand, in folder: StateFolder) throws(NodeError) {
+    child = try ChildProcess.spawn(command, in: folder)
+  }
+
+  public var pid: Int32 { child.pid }
+
+  /// Whether it has ended; to be asked no more once it has.
+  public var hasEnded: Bool { child.collect().hasEnded }
+}

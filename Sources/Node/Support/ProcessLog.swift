@@ -9,10 +9,15 @@ import Model
 /// The message is for people, and `tinysns up` shows it as it is.
 public struct ProcessLogHandler: LogHandler {
   private let name: String
+  private let descriptor: Int32
   public var metadata: Logger.Metadata = [:]
   public var logLevel: Logger.Level = .info
 
-  public init(name: String) { self.name = name }
+  /// - Parameter descriptor: where to write; standard error unless told otherwise.
+  public init(name: String, descriptor: Int32 = STDERR_FILENO) {
+    self.name = name
+    self.descriptor = descriptor
+  }
 
   public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
     get { metadata[key] }
@@ -24,7 +29,7 @@ public struct ProcessLogHandler: LogHandler {
     let text = String(event.message.description.unicodeScalars.map { $0.value < 0x20 ? " " : Character($0) })
     let line = "\(LogTime.now()) \(event.level.rawValue) \(name) \(text)\n"
     let bytes = Array(line.utf8)
-    _ = write(STDERR_FILENO, bytes, bytes.count)
+    _ = write(descriptor, bytes, bytes.count)
   }
 }
 
