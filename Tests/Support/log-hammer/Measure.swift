@@ -56,12 +56,14 @@ private func measureSync(folder: String) {
   unlink(path)
 }
 
-func measure(folder: String, posts total: Int) throws {
+func measure(folder: String, posts total: Int, checkpointPages: Int?) throws {
   measureSync(folder: folder)
   let authors = 1_000
   let text = String(repeating: "x", count: 100)
   var start = clock.now
-  let log = try SQLiteLog(folder: folder)
+  var options = SQLiteLog.Options()
+  if let checkpointPages { options.checkpointPages = checkpointPages }
+  let log = try SQLiteLog(folder: folder, options: options)
   say("open, new: \(whole(seconds(clock.now - start) * 1e6)) µs")
   var head = try log.head()
   var random = RandomSource.seeded(1)
