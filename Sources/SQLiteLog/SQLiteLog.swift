@@ -9,8 +9,9 @@ public import Model
 /// that only appends never opens it.
 public final class SQLiteLog: EventLog {
   public struct Options: Sendable {
-    /// The WAL's length, in pages of 4 KiB, at which a commit also moves it into the database.
-    public var checkpointPages = 4_000
+    /// The WAL's length, in pages of 4 KiB, at which a commit also moves it into the database. Measured: 4,000 is no faster, and
+    /// makes the commit that does it 25 ms long instead of 8.
+    public var checkpointPages = 1_000
     /// For tests: the log is full at this many pages.
     public var pagesMax: Int?
 

@@ -82,6 +82,21 @@ import Testing
     #expect(try first.read(after: .zero, limit: 100) == history.events)
   }
 
+  /// Whoever has seen events that the log does not have must not go on.
+  @Test(arguments: Backend.allCases)
+  func tellsWhenEventsAreGone(_ backend: Backend) throws {
+    let log = try makePlace(backend).open()
+    var history = History(seed: 2)
+    history.addMixed(10)
+    #expect(try log.append(Array(history.events[..<5]), after: .zero) == .appended)
+    let error = #expect(throws: LogError.self) { try log.append(Array(history.events[8...]), after: EventID(8)) }
+    guard case .corrupt = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(try log.append(Array(history.events[5...]), after: EventID(5)) == .appended)
+  }
+
   // MARK: Posts
 
   @Test(arguments: Backend.allCases)

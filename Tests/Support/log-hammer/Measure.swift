@@ -56,12 +56,14 @@ private func measureSync(folder: String) {
   unlink(path)
 }
 
-func measure(folder: String, posts total: Int) throws {
+func measure(folder: String, posts total: Int, checkpointPages: Int?) throws {
   measureSync(folder: folder)
   let authors = 1_000
   let text = String(repeating: "x", count: 100)
   var start = clock.now
-  let log = try SQLiteLog(folder: folder)
+  var options = SQLiteLog.Options()
+  if let checkpointPages { options.checkpointPages = checkpointPages }
+  let log = try SQLiteLog(folder: folder, options: options)
   say("open, new: \(whole(seconds(clock.now - start) * 1e6)) µs")
   var head = try log.head()
   var random = RandomSource.seeded(1)
@@ -117,12 +119,15 @@ func measure(folder: String, posts total: Int) throws {
   }
   say("read: \(whole(Double(read) / seconds(clock.now - start)))/s")
 
-  start = clock.now
-  var processor = processorSeconds()
-  while try log.index(limit: 65_536) {}
-  say(
-    "index: \(whole(Double(head.rawValue) / seconds(clock.now - start)))/s, "
-      + "\(whole((processorSeconds() - processor) * 1e9 / Double(head.rawValue))) ns CPU an event")
+  for limit in [4_096, 65_536] {
+    for suffix in ["", "-wal", "-shm"] { unlink(folder + "/index.db" + suffix) }
+    start = clock.now
+    let processor = processorSeconds()
+    while try log.index(limit: limit) {}
+    say(
+      "index, \(limit) at a time: \(whole(Double(head.rawValue) / seconds(clock.now - start)))/s, "
+        + "\(whole((processorSeconds() - processor) * 1e9 / Double(head.rawValue))) ns CPU an event")
+  }
   say("log.db \(size(of: folder + "/log.db") >> 10) KiB, WAL \(size(of: folder + "/log.db-wal") >> 10) KiB, ")
   say("index.db \(size(of: folder + "/index.db") >> 10) KiB, WAL \(size(of: folder + "/index.db-wal") >> 10) KiB")
 
@@ -130,7 +135,6 @@ func measure(folder: String, posts total: Int) throws {
   let second = try SQLiteLog(folder: folder)
   say("open, existing: \(whole(seconds(clock.now - start) * 1e6)) µs")
   start = clock.now
-  processor = processorSeconds()
   let snapshot = try second.snapshot()
   say(
     "snapshot of \(snapshot.upTo) events: \(whole(seconds(clock.now - start) * 1e3)) ms, "

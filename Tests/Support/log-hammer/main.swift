@@ -4,7 +4,7 @@
 //   log-hammer compete FOLDER HEAD      waits for a line on stdin, appends one event at a time until the log's head is HEAD;
 //                                       says "appended N behind M"
 //   log-hammer fill FOLDER BYTES        appends until no file may grow beyond BYTES, then with the limit lifted
-//   log-hammer measure FOLDER POSTS     rates and latencies, a line each
+//   log-hammer measure FOLDER POSTS [CHECKPOINT-PAGES]   rates and latencies, a line each
 
 import Glibc
 import Log
@@ -82,7 +82,7 @@ func fill(folder: String, bytes: UInt64) throws {
 }
 
 let arguments = CommandLine.arguments
-guard arguments.count == 4, let number = Int(arguments[3]) else {
+guard arguments.count >= 4, let number = Int(arguments[3]) else {
   say("usage: log-hammer append|compete|fill|measure FOLDER NUMBER")
   exit(2)
 }
@@ -91,7 +91,9 @@ do {
   case "append": try appendForever(folder: arguments[2], size: number)
   case "compete": try compete(folder: arguments[2], until: EventID(UInt64(number)))
   case "fill": try fill(folder: arguments[2], bytes: UInt64(number))
-  case "measure": try measure(folder: arguments[2], posts: number)
+  case "measure":
+    let pages = arguments.dropFirst(4).first.flatMap { Int($0) }
+    try measure(folder: arguments[2], posts: number, checkpointPages: pages)
   default: exit(2)
   }
 } catch {
