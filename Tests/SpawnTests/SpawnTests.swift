@@ -34,7 +34,9 @@ import Testing
     let script = "echo \"$0 $1 $NAME\"; echo oops >&2; pwd"
     let (end, output) = try capture(["/bin/sh", "-c", script, "zero", "one two"], environment: ["NAME=value"])
     #expect(end == End(exitCode: 0))
-    let directory = String(cString: getcwd(nil, 0)!)
+    let path = getcwd(nil, 0)!
+    defer { free(path) }
+    let directory = String(cString: path)
     #expect(output == "zero one two value\noops\n\(directory)\n")
   }
 
