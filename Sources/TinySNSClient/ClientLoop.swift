@@ -115,6 +115,8 @@ final class LoopState {
   private var nextSession = 0
   private var wakes = Heap<Wake>()
   private var message = Message()
+  /// An update: header and post.
+  private var frames = Multipart(maxFrames: 2)
   private var ready: [Ready] = []
 
   init(_ context: ContextBox) {
@@ -210,8 +212,13 @@ final class LoopState {
           let reply = message.withBytes { bytes in try? Wire.decodeReply(bytes) }
           if let reply { session.core.onReply(reply, at: now, into: &session.actions) }
         case .updates:
-          guard let box = session.updates, try box.socket.receive(into: &message) == .received else { return }
-          let update = message.withBytes { bytes in try? Wire.decodeUpdate(bytes) }
+          guard let box = session.updates else { return }
+          let result = try box.socket.receive(into: &frames)
+          if result == .wouldBlock { return }
+          guard result == .received, frames.count == 2 else { continue }
+          let update = frames[0].withBytes { header in
+            frames[1].withBytes { post in try? Wire.decodeUpdate(header: header, post: post) }
+          }
           if let update { session.core.onUpdate(update, at: now, into: &session.actions) }
         case .monitor:
           guard let box = session.monitor, let event = try box.monitor.next() else { return }

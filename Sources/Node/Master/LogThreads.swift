@@ -66,28 +66,33 @@ final class CommitThread: Sendable {
     }
     while let batch = jobs.takeAll() {
       for job in batch {
-        switch job {
-        case .append(let events, let head): results.put(.committed(append(events, after: head, to: log)))
-        case .catchUp(let position):
-          do throws(LogError) {
-            let events = try log.read(after: position, limit: Limits.readEvents)
-            results.put(.caughtUp(.read(events), more: events.count == Limits.readEvents))
-          } catch {
-            results.put(.caughtUp(.failed(error.explanation), more: false))
+        do throws(LogError) {
+          results.put(try carryOut(job, log))
+        } catch {
+          // What has been read is gone, or is not what was written: there is nothing to go on from.
+          if case .corrupt = error {
+            results.put(.unusable(error.explanation))
+            return
+          }
+          switch job {
+          case .append: results.put(.committed(.failed(error.explanation)))
+          case .catchUp: results.put(.caughtUp(.failed(error.explanation), more: false))
           }
         }
       }
     }
   }
 
-  private static func append(_ events: [Event], after head: EventID, to log: any EventLog) -> CommitOutcome {
-    do throws(LogError) {
+  private static func carryOut(_ job: Job, _ log: any EventLog) throws(LogError) -> LogResult {
+    switch job {
+    case .append(let events, let head):
       switch try log.append(events, after: head) {
-      case .appended: return .appended
-      case .behind: return .behind(try log.read(after: head, limit: Limits.readEvents))
+      case .appended: return .committed(.appended)
+      case .behind: return .committed(.behind(try log.read(after: head, limit: Limits.readEvents)))
       }
-    } catch {
-      return .failed(error.explanation)
+    case .catchUp(let position):
+      let events = try log.read(after: position, limit: Limits.readEvents)
+      return .caughtUp(.read(events), more: events.count == Limits.readEvents)
     }
   }
 }

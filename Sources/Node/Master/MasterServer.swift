@@ -120,8 +120,7 @@ public struct MasterServer: ~Copyable {
   private var core: MasterCore
   private var actions: [MasterAction] = []
   private var message = Message()
-  private let updateBuffer = UnsafeMutableRawBufferPointer.allocate(
-    byteCount: Wire.updateHeaderBytes + Limits.requestBytes, alignment: 8)
+  private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
   private var hasExited = false
   private var failure: String?
   private var complaints = ComplaintBook()
@@ -157,7 +156,7 @@ public struct MasterServer: ~Copyable {
 
   deinit {
     close(bell)
-    updateBuffer.deallocate()
+    headerBuffer.deallocate()
   }
 
   /// Serves until told to stop; throws what keeps it from serving.
@@ -337,14 +336,15 @@ public struct MasterServer: ~Copyable {
     }
   }
 
-  /// Publishes the bytes of one post on each topic. One frame: the header must come first to be matched, and a short copy costs less
-  /// than a second frame.
+  /// Publishes the bytes of one post on each topic: a header of its own for each, which libzmq keeps within the frame, and the
+  /// post's frame shared by all.
   private mutating func publish(_ post: [UInt8], to targets: [Watching]) throws(ZMQError) {
-    let update = updateBuffer[..<(Wire.updateHeaderBytes + post.count)]
-    post.withUnsafeBytes { updateBuffer[Wire.updateHeaderBytes...].copyBytes(from: $0) }
+    var shared = try Message(copying: post)
     for target in targets {
-      Wire.writeUpdateHeader(topic: target.topic, sequence: target.sequence, to: updateBuffer)
-      _ = try sockets.timelines.send(UnsafeRawBufferPointer(rebasing: update))
+      Wire.writeUpdateHeader(topic: target.topic, sequence: target.sequence, to: headerBuffer)
+      let header = UnsafeRawBufferPointer(headerBuffer)
+      guard try sockets.timelines.send(header, more: true) == .sent else { continue }
+      _ = try sockets.timelines.send(sharing: &shared)
     }
   }
 }

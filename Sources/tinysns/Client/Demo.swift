@@ -42,7 +42,8 @@ struct Demo: ParsableCommand {
         Foundation.exit(ExitStatus.failed)
       }
     }
-    withExtendedLifetime(lock) { dispatchMain() }
+    Self.lock = consume lock
+    dispatchMain()
   }
 
   private static func live(_ client: TinySNSClient, user: String, others: [String], logger: Logger) async throws {
@@ -94,5 +95,7 @@ struct Demo: ParsableCommand {
     }
   }
 
+  /// Held for life.
+  nonisolated(unsafe) private static var lock: NameLock?
   nonisolated(unsafe) private static var sources: [any DispatchSourceSignal] = []
 }
