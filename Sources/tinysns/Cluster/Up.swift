@@ -71,10 +71,13 @@ struct Up: ParsableCommand {
       in: deployment.folder)
     let wanted = deployment.topology.masters.count
     while true {
-      let registered =
+      let alive =
         ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(100))?.masters
-        .filter { $0.state != .down }.count ?? 0
-      if registered >= wanted {
+        .filter { $0.state != .down } ?? []
+      let registered = alive.count
+      // Useful at once: clients have somewhere to go.
+      let isServed = alive.contains { $0.state != .standby }
+      if registered >= wanted, isServed {
         let milliseconds = (Clock.now() - started).milliseconds
         Terminal.print("\(wanted) masters registered after \(milliseconds) ms; router at \(deployment.routerEndpoint)")
         return
