@@ -1,5 +1,6 @@
 // Messages byte by byte: PROTOCOL.md shows the same ones, and other programs rely on them. The protobuf bytes were made with
 // `protoc --encode` from text, not with our own encoder.
+
 import Model
 import Testing
 import Wire
