@@ -47,6 +47,8 @@ final class ChairChecker {
 
   func onNote(_ note: RouterNote, by process: RouterProcess) {
     guard case .chosen(let master, let newTerm) = note else { return }
+    // A restarted router learns the term from the one that has the chair, if that lives.
+    if router != process.pid { term = 0 }
     defer {
       holder = master
       term = max(term, newTerm)
@@ -55,7 +57,7 @@ final class ChairChecker {
     if let holder, holder != master {
       passes += 1
       checkLoss(of: holder, to: master, by: process)
-      if router == process.pid, newTerm <= term {
+      if newTerm <= term {
         world.fail("the chair's terms grow", "\(master.name) has the chair in term \(newTerm), after \(term)", [process])
       }
     }

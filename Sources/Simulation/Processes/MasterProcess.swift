@@ -10,7 +10,7 @@ final class MasterProcess: Process {
   let log: MemoryLog
   private var actions: [MasterAction] = []
   private var next = 0
-  private let supervisorAddress: String
+  private let supervisorName: String
   private var router: Link?
   private var supervisor: Link?
   private var mesh: [MasterIdentity: Link] = [:]
@@ -24,7 +24,7 @@ final class MasterProcess: Process {
 
   init(world: World, name: String, host: Int, pid: Int32, supervisor: String) {
     log = MemoryLog(disk: world.disk.memory)
-    supervisorAddress = supervisor
+    supervisorName = supervisor
     let identity = MasterIdentity(name: name, incarnation: Incarnation(UInt64(world.wall(ofHost: host).milliseconds)))
     let suffix = world.settings.usesFreshPorts ? ":\(pid)" : ""
     registration = Registration(
@@ -42,7 +42,7 @@ final class MasterProcess: Process {
       world.network.listen(self, on: address)
     }
     router = world.network.dial(.masterRouter, from: self, to: RouterProcess.address)
-    supervisor = world.network.dial(.supervision, from: self, to: supervisorAddress)
+    supervisor = world.network.dial(.supervision, from: self, to: SupervisorProcess.address(of: supervisorName))
     core.start(at: clock, into: &actions)
     onThread(after: world.disk.readLatency()) { [self] in load() }
     indexNow()

@@ -11,14 +11,14 @@ final class RouterProcess: Process {
   private var next = 0
   private var nextBeat: Instant = .zero
   private var supervisor: Link?
-  private let supervisorAddress: String
+  private let supervisorName: String
 
   init(world: World, name: String, host: Int, pid: Int32, supervisor: String) {
     // Filled in with the process's own clock below.
     core = RouterCore(
       pid: pid, incarnation: Incarnation(0), timing: world.settings.timing, assignment: world.settings.assignment,
       at: .zero)
-    supervisorAddress = supervisor
+    supervisorName = supervisor
     super.init(world: world, name: name, host: host, pid: pid)
   }
 
@@ -28,7 +28,7 @@ final class RouterProcess: Process {
       at: clock)
     nextBeat = clock
     world.network.listen(self, on: Self.address)
-    supervisor = world.network.dial(.supervision, from: self, to: supervisorAddress)
+    supervisor = world.network.dial(.supervision, from: self, to: SupervisorProcess.address(of: supervisorName))
     planNext()
   }
 
