@@ -102,7 +102,10 @@ public final class MemoryLog: EventLog {
       precondition(event.id == head.advanced(by: offset + 1), "event \(event.id) is not the next after \(head)")
     }
     guard disk.writer == nil else { return .busy }
-    guard disk.durable.count == Int(head.rawValue) else { return .behind }
+    guard head.rawValue <= UInt64(disk.durable.count) || events.isEmpty else {
+      throw LogError.corrupt("the log ends at event \(disk.durable.count), although event \(head) was read from it")
+    }
+    guard disk.durable.count == Int(clamping: head.rawValue) else { return .behind }
     guard disk.durable.count + events.count <= disk.capacity else {
       throw LogError.full("the disk has room for \(disk.capacity) events")
     }

@@ -72,6 +72,7 @@ extension Tinysns_Locate {
     number = locate.number
     user = locate.user
     if let suspect = locate.suspect { self.suspect = Tinysns_Master(suspect) }
+    failures = locate.failures
   }
 }
 
@@ -79,7 +80,7 @@ extension Locate {
   fileprivate init(_ wire: Tinysns_Locate) throws(WireError) {
     self.init(
       number: try counter(wire.number, .number), user: wire.user,
-      suspect: wire.hasSuspect ? try MasterIdentity(wire.suspect) : nil)
+      suspect: wire.hasSuspect ? try MasterIdentity(wire.suspect) : nil, failures: wire.failures)
   }
 }
 

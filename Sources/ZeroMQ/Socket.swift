@@ -19,7 +19,9 @@ public enum SendResult: Equatable, Sendable {
   case sent
   /// A queue is full or there is no peer yet; nothing was taken.
   case wouldBlock
-  /// A router with `routerMandatory` has no peer of that routing id; nothing was taken.
+  /// A router with `routerMandatory` has no peer of that routing id; nothing was taken. A peer that has just died may
+  /// still be `sent` to, and one whose queue was full at its death stays `wouldBlock`, until the router is polled or
+  /// receives: only then it takes note.
   case unroutable
 }
 

@@ -160,6 +160,8 @@ private final class PollerBox<P: SocketPoller & ~Copyable>: PollerUnderTest {
     try poller.add(right, token: 1, interest: .readable)
     try wait(for: .writable, on: right)
     for round in 0..<200 {
+      try poller.wait(.zero, into: &ready)
+      #expect(ready == [])  // from now on the poller relies on the descriptor
       #expect(try left.send(bytes("\(round)")) == .sent)
       try wait(for: .readable, on: right)  // it is here
       switch use {

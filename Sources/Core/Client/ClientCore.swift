@@ -213,6 +213,15 @@ public struct ClientCore: Sendable {
     _ name: TimelineName, after cursor: EventID, token: ClientToken, at now: Instant,
     into actions: inout [ClientAction]
   ) {
+    switch phase {
+    case .refused(let refusal):
+      actions.append(.finish(token, .loginRefused(refusal)))
+      return
+    case .closed:
+      actions.append(.finish(token, .closed))
+      return
+    default: break
+    }
     followers[token] = TimelineFollower(name: name, cursor: cursor)
     newest = max(newest, cursor)
     if case .serving = phase { askToWatch(token, at: now, into: &actions) }
@@ -246,6 +255,8 @@ public struct ClientCore: Sendable {
     sent.removeAll()
     earliestDeadline = .distantFuture
     for (_, request) in ended { if let token = request.token { actions.append(.finish(token, outcome)) } }
+    for token in followers.keys { actions.append(.finish(token, outcome)) }
+    followers = [:]
   }
 
   private mutating func enqueue(_ request: Pending, at now: Instant, into actions: inout [ClientAction]) {

@@ -423,7 +423,7 @@ public struct MasterCore: Sendable {
     _ hello: Hello, number: UInt64, as account: AccountID, isNew: Bool, for peer: PeerID, at now: Instant,
     into actions: inout [MasterAction]
   ) {
-    if let owner = state.repeats.owner(of: hello.client, at: state.time), owner != account {
+    if let owner = state.requests[hello.client]?.account, owner != account {
       refuse(number, peer, .invalid, "the client id belongs to another account", into: &actions)
       return
     }
