@@ -15,10 +15,12 @@ final class MasterProcess: Process {
   private var supervisor: Link?
   private var mesh: [MasterIdentity: Link] = [:]
   let registration: Registration
-  /// What the commit thread has to do, or is doing.
+  /// The append that was ordered and has not been answered.
   private var append: (events: [Event], after: EventID, isAcknowledged: Bool)?
-  private var reads: [() -> Void] = []
-  private var isReading = false
+  /// What the commit thread has to do, in order; the first is under way.
+  private var commitJobs: [() -> Void] = []
+  /// The same of the reading thread.
+  private var readJobs: [() -> Void] = []
 
   var identity: MasterIdentity { registration.master }
 
@@ -125,6 +127,11 @@ final class MasterProcess: Process {
   }
 
   private func onRequest(_ bytes: [UInt8], from peer: PeerID, _ link: Link, at now: Instant) {
+    guard bytes.count <= Limits.requestBytes else {
+      // ZeroMQ drops the connection.
+      world.network.cut(link, dialerLearns: true, listenerLearns: true)
+      return
+    }
     do throws(WireError) {
       var request = try Wire.decodeRequest(bytes)
       world.note([link.dialer, self], 30, bytes.count) { "\(request.number) \(request.body)" }
@@ -135,6 +142,8 @@ final class MasterProcess: Process {
       core.onRequest(request, from: peer, at: now, into: &actions)
     } catch {
       world.note([link.dialer, self], 30, -1) { "malformed: \(error)" }
+      let refusal = Refusal(.invalid, "the message is \(error.explanation)")
+      actions.append(.reply(Reply(number: Wire.requestNumber(in: bytes.span.bytes), body: .refused(refusal)), to: peer))
       core.onMalformed(from: peer, into: &actions)
     }
   }
@@ -216,9 +225,9 @@ final class MasterProcess: Process {
         append!.isAcknowledged = true
         finishAppend(.appended)
       }
-      world.disk.takeTurn(self)
-    case .catchUp(let after): read { [self] in catchUp(after) }
-    case .read(let id, let query): read { [self] in answer(id, query) }
+      commit { [self] in world.disk.takeTurn(self) }
+    case .catchUp(let after): commit { [self] in waitForDisk { [self] in catchUp(after) } }
+    case .read(let id, let query): read { [self] in waitForDisk { [self] in answer(id, query) } }
     case .broadcast(let events): broadcast(events)
     case .toRouter(let request):
       guard let router else { return }
@@ -313,33 +322,46 @@ final class MasterProcess: Process {
     if let job = append, job.isAcknowledged, case .appended = outcome {
       // The defect: the loop hears of it before it is done, and not again.
       append!.isAcknowledged = false
-      onThread(after: .microseconds(20)) { [self] in
-        enqueue(.callback { [self] in core.onCommit(outcome, at: clock, into: &actions) })
-      }
+      tell(outcome)
       return
     }
+    defer { commitDone() }
     guard world.defect != .acknowledgeBeforeCommit else { return }
     append = nil
+    tell(outcome)
+  }
+
+  private func tell(_ outcome: CommitOutcome) {
     onThread(after: .microseconds(20)) { [self] in
       enqueue(.callback { [self] in core.onCommit(outcome, at: clock, into: &actions) })
     }
   }
 
+  private func commit(_ job: @escaping () -> Void) {
+    commitJobs.append(job)
+    if commitJobs.count == 1 { job() }
+  }
+
+  private func commitDone() {
+    commitJobs.removeFirst()
+    commitJobs.first?()
+  }
+
   // MARK: The reading thread
 
   private func read(_ job: @escaping () -> Void) {
-    reads.append(job)
-    if !isReading { readNext() }
+    readJobs.append(job)
+    if readJobs.count == 1 { job() }
   }
 
-  private func readNext() {
-    guard !reads.isEmpty else { return }
-    isReading = true
-    onThread(after: max(world.disk.stall, .zero) + world.disk.readLatency()) { [self] in
-      let job = reads.removeFirst()
-      isReading = false
-      job()
-      if !isReading { readNext() }
+  private func readDone() {
+    readJobs.removeFirst()
+    readJobs.first?()
+  }
+
+  private func waitForDisk(_ job: @escaping () -> Void) {
+    onThread(after: world.disk.stall + world.disk.readLatency()) { [self] in
+      if world.disk.stall > .zero { waitForDisk(job) } else { job() }
     }
   }
 
@@ -355,6 +377,7 @@ final class MasterProcess: Process {
     onThread(after: .microseconds(20)) { [self, more] in
       enqueue(.callback { [self] in core.onCatchUp(outcome, more: more, at: clock, into: &actions) })
     }
+    commitDone()
   }
 
   private func answer(_ id: ReadID, _ query: LogQuery) {
@@ -377,5 +400,6 @@ final class MasterProcess: Process {
     onThread(after: .microseconds(20)) { [self, more] in
       enqueue(.callback { [self] in core.onRead(id, outcome, more: more, into: &actions) })
     }
+    readDone()
   }
 }

@@ -188,11 +188,13 @@ final class Run {
     for _ in 0..<3 where world.violation == nil {
       var refused: String?
       for client in world.clients {
-        client.onFinish = { asked, outcome in
+        client.onFinish = { [unowned client] asked, outcome in
           if case .reply(.done(_)) = outcome { return }
           refused = "\(client.name): \(asked.body) ended with \(outcome)"
         }
         client.submit(.post(text: "greeting \(world.now.nanoseconds) by \(client.name)"), within: .seconds(3))
+        // One after the other, so that nobody's queue is full.
+        world.run(until: world.now + .milliseconds(60))
       }
       world.run(until: world.now + .milliseconds(1_300)) { [unowned self] in
         look()

@@ -76,5 +76,8 @@ final class Disk {
     if stalledUntil > world.now { stalledUntil = world.now }
     if memory.capacity != Int.max { troubleUntil = world.now }
     memory.capacity = Int.max
+    // Errors that nobody has met yet.
+    let probe = MemoryLog(disk: memory)
+    for _ in 0..<100 where (try? probe.head()) == nil {}
   }
 }

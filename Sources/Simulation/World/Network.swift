@@ -285,13 +285,13 @@ final class Network {
   // MARK: Sending
 
   /// How many frames a dialer keeps for a connection that is not there.
-  private static let outboxLimit = 1_000
+  private static func outboxLimit(_ kind: Link.Kind) -> Int { kind == .session ? 1_000 : 16 }
 
   /// From the dialer. Kept while there is no connection.
   func send(_ bytes: [UInt8], on link: Link) {
     guard link.isOpen else { return }
     guard link.dialerBelieves else {
-      if link.outbox.count < Self.outboxLimit { link.outbox.append(bytes) }
+      if link.outbox.count < Self.outboxLimit(link.kind) { link.outbox.append(bytes) }
       return
     }
     guard link.isUp else { return }
