@@ -286,6 +286,8 @@ final class RequestChecker {
   }
 
   private func onRefused(_ asked: Asked, _ client: ClientProcess) {
+    // When requests are sent twice, each copy has its own answer, and the disk may have recovered in between.
+    guard world.settings.repeatsPercent == 0 else { return }
     if case .post(let text) = asked.body { refusedTexts.append((text, client.name)) }
   }
 

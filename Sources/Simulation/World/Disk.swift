@@ -31,8 +31,8 @@ final class Disk {
   func commitLatency() -> Interval { random.interval(world.settings.disk.commit) }
   func readLatency() -> Interval { random.interval(world.settings.disk.read) }
 
-  /// How much longer the disk stalls.
-  var stall: Interval { stalledUntil > world.now ? stalledUntil - world.now : .zero }
+  /// Whether nothing gets through; then after how long to look again.
+  var stall: Interval { stalledUntil > world.now ? min(stalledUntil - world.now, .milliseconds(20)) : .zero }
 
   // MARK: The turn
 
@@ -52,6 +52,7 @@ final class Disk {
     guard holder == nil, let index = waiters.firstIndex(where: { $0.life == .running }) else { return }
     let next = waiters.remove(at: index)
     holder = next
+    world.note([next], 70) { "has the log's turn" }
     next.onTurn()
   }
 

@@ -141,11 +141,13 @@ final class Network {
     if !isBlocked(link.dialer.host, listener.host) {
       let frames = link.stalledToListener
       link.stalledToListener = []
+      link.queuedToListener -= frames.count
       for bytes in frames { transmit(bytes, on: link, toListener: true) }
     }
     if !isBlocked(listener.host, link.dialer.host) {
       let frames = link.stalledToDialer
       link.stalledToDialer = []
+      link.queuedToDialer -= frames.count
       for bytes in frames { transmit(bytes, on: link, toListener: false) }
     }
   }
