@@ -55,7 +55,8 @@ struct Batch {
     }
     switch state.repeats.outcome(of: id, at: state.time) {
     case .done(let event): return .done(event)
-    case .tooOld: return .refused(Refusal(.tooOld, "request \(request.number) is too old to tell whether it took effect"))
+    case .tooOld:
+      return .refused(Refusal(.tooOld, "request \(request.number) is too old to tell whether it took effect"))
     case .unknown: break
     }
     switch request.work {

@@ -6,7 +6,14 @@ import Testing
 
 /// What the log says, kept as simply as possible. Masters of a test share one.
 final class ModelLog {
-  private(set) var events: [Event] = []
+  private(set) var events: [Event] = [] {
+    didSet {
+      for event in events[oldValue.count...] {
+        if case .accountCreated(_, let name) = event.change { names.append(name) }
+      }
+    }
+  }
+  private(set) var names: [String] = []
 
   var head: EventID { EventID(UInt64(events.count)) }
   var time: Timestamp { events.last?.time ?? .zero }
@@ -36,10 +43,6 @@ final class ModelLog {
   }
 
   // MARK: What follows from all of it
-
-  var names: [String] {
-    events.compactMap { if case .accountCreated(_, let name) = $0.change { name } else { nil } }
-  }
 
   func following(of account: AccountID) -> Set<AccountID> {
     var followed: Set<AccountID> = []

@@ -366,7 +366,8 @@ import Testing
   @Test func listsAreRead() {
     let master = served()
     master.ask(.follow(name: "bob"), from: 1)
-    #expect(master.ask(.list(ListQuery(kind: .users)), from: 1) == .names(NamesPage(names: ["alice", "bob"], more: false)))
+    #expect(
+      master.ask(.list(ListQuery(kind: .users)), from: 1) == .names(NamesPage(names: ["alice", "bob"], more: false)))
     #expect(master.ask(.list(ListQuery(kind: .followers)), from: 2) == .names(NamesPage(names: ["alice"], more: false)))
     #expect(master.ask(.list(ListQuery(kind: .following)), from: 1) == .names(NamesPage(names: ["bob"], more: false)))
     #expect(master.ask(.list(ListQuery(kind: .followers)), from: 1) == .names(NamesPage(names: [], more: false)))
@@ -379,7 +380,9 @@ import Testing
     for number in 1..<10 { log.commit(.followed(AccountID(UInt32(number)), AccountID(0))) }
     let master = TestMaster.serving(log: log)
     master.login("user0", from: 1)
-    for (kind, expected) in [(ListQuery.Kind.users, (0..<10).map { "user\($0)" }), (.followers, (1..<10).map { "user\($0)" })] {
+    for (kind, expected) in [
+      (ListQuery.Kind.users, (0..<10).map { "user\($0)" }), (.followers, (1..<10).map { "user\($0)" }),
+    ] {
       var names: [String] = []
       while true {
         let query = ListQuery(kind: kind, offset: UInt32(names.count), limit: limit)
@@ -397,7 +400,9 @@ import Testing
 
   @Test func aListHasAtMostAPage() {
     let log = ModelLog()
-    for number in 0..<Limits.pageNames + 1 { log.commit(.accountCreated(AccountID(UInt32(number)), name: "u\(number)")) }
+    for number in 0..<Limits.pageNames + 1 {
+      log.commit(.accountCreated(AccountID(UInt32(number)), name: "u\(number)"))
+    }
     let master = TestMaster.serving(log: log)
     master.login("u0", from: 1)
     guard case .names(let page) = master.ask(.list(ListQuery(kind: .users, limit: .max)), from: 1) else { return }

@@ -126,7 +126,9 @@ import Testing
         RequestID(client: ClientID(number), number: 1), by: AccountID(0), as: EventID(number), at: .zero)
     }
     #expect(table.count <= Limits.repeatClients)
-    #expect(table.outcome(of: RequestID(client: ClientID(UInt64(count)), number: 1), at: .zero) == .done(EventID(UInt64(count))))
+    #expect(
+      table.outcome(of: RequestID(client: ClientID(UInt64(count)), number: 1), at: .zero)
+        == .done(EventID(UInt64(count))))
     #expect(table.outcome(of: RequestID(client: ClientID(1), number: 1), at: .zero) == .unknown)
   }
 }
