@@ -20,11 +20,12 @@ struct Batch {
   private let state: ServiceState
   private let time: Timestamp
   private(set) var events: [Event] = []
-  private(set) var waiting: [(request: MasterCore.Waiting, event: Int)] = []
+  /// Who waits for which event; some for a refusal that is true only once that event is in the log.
+  private(set) var waiting: [(request: MasterCore.Waiting, event: Int, refusal: Refusal?)] = []
 
   // What the batch itself changes.
   private var newAccounts: [String: Int] = [:]
-  private var edges: [Edge: Bool] = [:]
+  private var edges: [Edge: (follows: Bool, event: Int)] = [:]
   private var requests: [RequestID: Int] = [:]
 
   init(state: ServiceState, time: Timestamp) {
@@ -37,7 +38,7 @@ struct Batch {
     if case .register(let hello) = request.work {
       if let account = state.account(named: hello.user) { return .exists(account) }
       if let index = newAccounts[hello.user] {
-        waiting.append((request, index))
+        waiting.append((request, index, nil))
         return nil
       }
       let account = AccountID(UInt32(state.names.count + newAccounts.count))
@@ -48,7 +49,7 @@ struct Batch {
 
     let id = RequestID(client: request.client, number: request.number)
     if let index = requests[id] {
-      waiting.append((request, index))
+      waiting.append((request, index, nil))
       return nil
     }
     switch state.requests[request.client]?.outcome(of: request.number) {
@@ -66,24 +67,31 @@ struct Batch {
         return .refused(Refusal(.alreadyExists, "you can't follow yourself"))
       }
       guard !follows(request.account, followed) else {
-        return .refused(Refusal(.alreadyExists, "you follow \(name) already"))
+        return refuse(request, followed, Refusal(.alreadyExists, "you follow \(name) already"))
       }
-      edges[Edge(follower: request.account, followed: followed)] = true
+      edges[Edge(follower: request.account, followed: followed)] = (true, events.count)
       append(.followed(request.account, followed), request: id, for: request)
     case .unfollow(let name):
       guard let followed = account(named: name) else { return .refused(unknownUser(name)) }
       guard follows(request.account, followed) else {
-        return .refused(Refusal(.notExists, "you do not follow \(name)"))
+        return refuse(request, followed, Refusal(.notExists, "you do not follow \(name)"))
       }
-      edges[Edge(follower: request.account, followed: followed)] = false
+      edges[Edge(follower: request.account, followed: followed)] = (false, events.count)
       append(.unfollowed(request.account, followed), request: id, for: request)
     }
     return nil
   }
 
+  /// At once if the state says so; after the commit if an event of this batch does, which may yet fail.
+  private mutating func refuse(_ request: MasterCore.Waiting, _ followed: AccountID, _ refusal: Refusal) -> Answer? {
+    guard let change = edges[Edge(follower: request.account, followed: followed)] else { return .refused(refusal) }
+    waiting.append((request, change.event, refusal))
+    return nil
+  }
+
   private mutating func append(_ change: Change, request id: RequestID?, for request: MasterCore.Waiting) {
     if let id { requests[id] = events.count }
-    waiting.append((request, events.count))
+    waiting.append((request, events.count, nil))
     events.append(Event(id: state.head.advanced(by: events.count + 1), time: time, request: id, change: change))
   }
 
@@ -94,7 +102,7 @@ struct Batch {
   }
 
   private func follows(_ follower: AccountID, _ followed: AccountID) -> Bool {
-    if let change = edges[Edge(follower: follower, followed: followed)] { return change }
+    if let change = edges[Edge(follower: follower, followed: followed)] { return change.follows }
     guard followed.index < state.names.count, follower.index < state.names.count else { return false }
     return state.graph.follows(follower, followed)
   }

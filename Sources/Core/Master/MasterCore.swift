@@ -47,7 +47,7 @@ public struct MasterCore: Sendable {
   struct Commit: Sendable {
     var events: [Event]
     /// Who waits for which event of the batch, in the order of arrival.
-    var waiting: [(request: Waiting, event: Int)]
+    var waiting: [(request: Waiting, event: Int, refusal: Refusal?)]
     /// The head when the commit was started.
     var after: EventID
     var since: Instant
@@ -629,7 +629,9 @@ public struct MasterCore: Sendable {
       // master's later commit made us read the log.
       var pushes: [MasterAction] = []
       apply(done.events, into: &pushes)
-      for (request, index) in done.waiting { finish(request, .done(done.events[index].id), at: now, into: &actions) }
+      for (request, index, refusal) in done.waiting {
+        finish(request, refusal.map { .refused($0) } ?? .done(done.events[index].id), at: now, into: &actions)
+      }
       actions.append(.broadcast(done.events))
       actions.append(contentsOf: pushes)
     case .behind(let events):
@@ -638,7 +640,7 @@ public struct MasterCore: Sendable {
       waiting.prepend(contentsOf: done.waiting.map(\.request))
     case .failed(let reason):
       noteStorageFailure(reason, into: &actions)
-      for (request, _) in done.waiting {
+      for (request, _, _) in done.waiting {
         let refusal = Refusal(.storage, "the log can't take it now: \(reason)", retryAfter: 1_000)
         finish(request, .refused(refusal), at: now, into: &actions)
       }
