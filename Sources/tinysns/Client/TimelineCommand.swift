@@ -37,7 +37,7 @@ struct Timeline: ParsableCommand {
     }
   }
 
-  private func show(_ post: Model.Post) {
+  private func show(_ post: Post) {
     Terminal.print(json ? PostLine.json(post) : PostLine.text(post))
   }
 }
@@ -45,7 +45,7 @@ struct Timeline: ParsableCommand {
 extension TinySNSClient {
   /// The newest `limit` posts of the home timeline, oldest first, in as many pages as it takes; and the log position from which
   /// to go on.
-  func newest(_ limit: Int, timeout: Duration) async throws -> (posts: [Model.Post], upTo: EventID) {
+  func newest(_ limit: Int, timeout: Duration) async throws -> (posts: [Post], upTo: EventID) {
     let first = try await timeline(.home, range: .newest, limit: max(1, min(limit, Limits.newestPerAuthor)), timeout: timeout)
     var posts = limit == 0 ? [] : first.posts
     var more = first.more
@@ -68,12 +68,12 @@ enum PostLine {
     var created_at: String
   }
 
-  static func json(_ post: Model.Post) -> String {
+  static func json(_ post: Post) -> String {
     JSON.line(
       Fields(id: post.id.rawValue, author: post.author, text: post.text, created_at: Times.utc(post.time)))
   }
 
-  static func text(_ post: Model.Post) -> String {
+  static func text(_ post: Post) -> String {
     "\(Terminal.dim(Times.local(post.time)))  \(Terminal.bold(post.author)): \(post.text)"
   }
 }
