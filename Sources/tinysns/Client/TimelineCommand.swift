@@ -45,7 +45,7 @@ struct Timeline: ParsableCommand {
 extension TinySNSClient {
   /// The newest `limit` posts of the home timeline, oldest first, in as many pages as it takes; and the log position from which
   /// to go on.
-  func newest(_ limit: Int, timeout: Duration) async throws -> (posts: [Model.Post], upTo: EventID) {
+  func newest(_ limit: Int, timeout: Duration) async throws(ClientError) -> (posts: [Model.Post], upTo: EventID) {
     let first = try await timeline(.home, range: .newest, limit: max(1, min(limit, Limits.newestPerAuthor)), timeout: timeout)
     var posts = limit == 0 ? [] : first.posts
     var more = first.more
@@ -74,7 +74,8 @@ enum PostLine {
   }
 
   static func text(_ post: Model.Post) -> String {
-    "\(Terminal.dim(Times.local(post.time)))  \(Terminal.bold(post.author)): \(post.text)"
+    let text = Terminal.isShown ? SafeText.visible(post.text) : post.text
+    return "\(Terminal.dim(Times.local(post.time)))  \(Terminal.bold(post.author)): \(text)"
   }
 }
 
