@@ -114,7 +114,7 @@ final class InteractiveSession: Sendable {
       if !posts.isEmpty { editor.print(posts.map(PostLine.text).joined(separator: "\n")) }
     case .mode(let mode):
       state.state.withLock { $0.mode = mode }
-      if mode == .timeline { editor.print(Terminal.dim("Your timeline. Each line you type is a post; /back or Ctrl-D returns.")) }
+      if mode == .timeline { editor.print(Terminal.dim("Each line you type is a post now; /back or Ctrl-D returns.")) }
       editor.setPrompt(Self.prompt(user, mode))
     }
   }
