@@ -11,6 +11,7 @@ final class InteractiveSession: Sendable {
   private struct State {
     var mode = CommandRunner.Mode.commands
     var names: [String] = []
+    var refreshNames: (@Sendable () async throws -> [String])?
     var teller = NoteTeller()
     var interrupts = 0
   }
@@ -22,6 +23,19 @@ final class InteractiveSession: Sendable {
   /// What the editor's thread and the requests share.
   private final class StateBox: Sendable {
     let state = Mutex(State())
+
+    /// All users' names, as new as can be had in the time that a key press may take.
+    func names() -> [String] {
+      if let refresh = state.withLock({ $0.refreshNames }) {
+        let done = DispatchSemaphore(value: 0)
+        Task {
+          if let names = try? await refresh() { state.withLock { $0.names = names } }
+          done.signal()
+        }
+        _ = done.wait(timeout: .now() + .milliseconds(200))
+      }
+      return state.withLock { $0.names }
+    }
   }
 
   /// To be made in the main thread before there are others.
@@ -30,11 +44,9 @@ final class InteractiveSession: Sendable {
     self.user = user
     self.state = state
     editor = try LineEditor(prompt: Self.prompt(user, .commands), historyFile: HistoryFile(user: user)) { line in
-      state.state.withLock { state in
-        switch state.mode {
-        case .commands: Completion(command: line, names: state.names)
-        case .timeline: Completion(timeline: line)
-        }
+      switch state.state.withLock({ $0.mode }) {
+      case .commands: Completion(command: line, names: Completion.needsNames(line) ? state.names() : [])
+      case .timeline: Completion(timeline: line)
       }
     }
   }
@@ -59,7 +71,7 @@ final class InteractiveSession: Sendable {
     defer { editor.stop() }
     try await client.ready(timeout: timeout)
     let runner = CommandRunner(client: client, timeout: timeout) { [self] in show($0) }
-    Task { [self] in try await learnNames(client, timeout) }
+    state.state.withLock { $0.refreshNames = { try await client.list(.users, timeout: timeout) } }
     for await event in events {
       switch event {
       case .line(let line):
@@ -108,7 +120,6 @@ final class InteractiveSession: Sendable {
     case .text(let text): editor.print(text)
     case .failure(let message): editor.print(Terminal.coloured("error: ", 31) + SafeText.visible(message))
     case .users(let users, let followers):
-      state.state.withLock { $0.names = users }
       editor.print(Listing.lines(users: users, followers: followers).joined(separator: "\n"))
     case .posts(let posts):
       if !posts.isEmpty { editor.print(posts.map(PostLine.text).joined(separator: "\n")) }
@@ -117,11 +128,6 @@ final class InteractiveSession: Sendable {
       if mode == .timeline { editor.print(Terminal.dim("Each line you type is a post now; /back or Ctrl-D returns.")) }
       editor.setPrompt(Self.prompt(user, mode))
     }
-  }
-
-  private func learnNames(_ client: TinySNSClient, _ timeout: Duration) async throws {
-    let names = try await client.list(.users, timeout: timeout)
-    state.state.withLock { state in if state.names.isEmpty { state.names = names } }
   }
 }
 
@@ -133,7 +139,7 @@ struct NoteTeller {
     switch note {
     case .serving(_, let isNew, nil):
       isWaiting = false
-      return (isNew ? "Welcome, \(user)! This is your first time here." : "Welcome back, \(user).") + " Type HELP for the commands."
+      return (isNew ? "Welcome, \(user): you are new here." : "Welcome back, \(user).") + " Type HELP for the commands."
     case .serving:
       isWaiting = false
       return note.text

@@ -9,6 +9,13 @@ struct Completion: Equatable {
 
   static let none = Completion(insertion: "")
 
+  /// Whether users' names matter for what comes next in a line of commands.
+  static func needsNames(_ line: String) -> Bool {
+    let words = line.split(separator: " ", omittingEmptySubsequences: true)
+    guard let command = words.first?.uppercased(), ["FOLLOW", "UNFOLLOW"].contains(command) else { return false }
+    return words.count == (line.hasSuffix(" ") ? 1 : 2)
+  }
+
   /// For a line of commands up to the cursor.
   init(command line: String, names: [String]) {
     let words = line.split(separator: " ", omittingEmptySubsequences: true)
@@ -18,7 +25,7 @@ struct Completion: Equatable {
       let isLower = !word.isEmpty && word == word.lowercased()
       self.init(
         word: word, from: ClientLine.words.map { isLower ? $0.lowercased() : $0 }, ignoringCase: true)
-    } else if position == 1, let command = words.first?.uppercased(), ["FOLLOW", "UNFOLLOW"].contains(command) {
+    } else if Self.needsNames(line) {
       self.init(word: word, from: names, ignoringCase: false)
     } else {
       self = .none
