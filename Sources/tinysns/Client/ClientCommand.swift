@@ -33,7 +33,8 @@ struct ClientCommand: ParsableCommand {
     }
     Main.run { [session] in
       try await client.ready(timeout: session.duration)
-      let succeeded = try await ScriptedSession(client: client, timeout: session.duration).run(lines: StandardInput.lines())
+      let succeeded = try await ScriptedSession(client: client, timeout: session.duration).run(
+        lines: StandardInput.lines())
       await client.close()
       if !succeeded { throw Failure("some commands failed") }
     }

@@ -26,7 +26,9 @@ struct HistoryFile {
     let kept = lines.suffix(Self.entries).map(String.init)
     if lines.count > 2 * Self.entries {
       let temporary = "\(path).\(getpid())"
-      if write(kept.map { $0 + "\n" }.joined(), to: temporary, O_TRUNC), rename(temporary, path) != 0 { unlink(temporary) }
+      if write(kept.map { $0 + "\n" }.joined(), to: temporary, O_TRUNC), rename(temporary, path) != 0 {
+        unlink(temporary)
+      }
     }
     return kept
   }
