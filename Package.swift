@@ -111,7 +111,9 @@ let package = Package(
       name: "ClusterTests",
       dependencies: ["tinysns", "TinySNSClient", "Model", "Topology", "ZeroMQ"]),
     .target(name: "CTerminal", path: "Tests/Support/CTerminal"),
-    .testTarget(name: "TerminalTests", dependencies: ["tinysns", "CEdit", "CTerminal", "Core", "Model", "TinySNSClient"]),
+    .testTarget(
+      name: "TerminalTests",
+      dependencies: ["tinysns", "CEdit", "CTerminal", "Core", "Model", "TinySNSClient"]),
   ],
   swiftLanguageModes: [.v6]
 )

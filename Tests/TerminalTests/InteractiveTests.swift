@@ -12,7 +12,7 @@ import Testing
     try alice.wait(for: "Welcome, alice")
     try alice.wait(for: "alice> ")
     let bob = try cluster.client("bob")
-    try bob.wait(for: "bob> ")
+    try bob.wait(for: "Welcome, bob")
 
     // Commands, their failures, completion of a name that came later.
     alice.type("dance\r")
@@ -80,7 +80,7 @@ import Testing
     let cluster = try TestCluster()
     for signal in [SIGTERM, SIGHUP, SIGQUIT] {
       let client = try cluster.client("alice")
-      try client.wait(for: "alice> ")
+      try client.wait(for: "alice> ")  // also while the login is under way
       client.type("half a line")
       try client.wait(for: "half a line")
       kill(client.pid, signal)

@@ -149,7 +149,7 @@ import TinySNSClient
     #expect(ClientLine(parsing: "Unfollow bob") == .unfollow("bob"))
     #expect(ClientLine(parsing: "list") == .list)
     #expect(ClientLine(parsing: "timeline") == .timeline)
-    #expect(ClientLine(parsing: "POST  two  words ") == .post("two  words "))
+    #expect(ClientLine(parsing: "POST  two  words ") == .post(" two  words "))
     #expect(ClientLine(parsing: "?") == .help)
     #expect(ClientLine(parsing: "quit") == .quit)
     #expect(ClientLine(parsing: "   ") == .empty)

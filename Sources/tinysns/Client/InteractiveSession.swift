@@ -14,6 +14,8 @@ final class InteractiveSession: Sendable {
     var refreshNames: (@Sendable () async throws -> [String])?
     var teller = NoteTeller()
     var interrupts = 0
+    /// The process ends already, with a status of its own.
+    var isLeaving = false
   }
 
   private let user: String
@@ -66,6 +68,16 @@ final class InteractiveSession: Sendable {
 
   /// Returns when the user leaves; the terminal has been given back.
   func run(_ client: TinySNSClient, timeout: Duration) async throws {
+    do {
+      try await converse(client, timeout)
+    } catch {
+      // What fails because the client is being closed is no news.
+      while state.state.withLock({ $0.isLeaving }) { try? await Task.sleep(for: .seconds(60)) }
+      throw error
+    }
+  }
+
+  private func converse(_ client: TinySNSClient, _ timeout: Duration) async throws {
     let (events, continuation) = AsyncStream.makeStream(of: LineEditor.Event.self)
     editor.start { [self] event in onEvent(event, client, continuation) }
     defer { editor.stop() }
@@ -101,13 +113,14 @@ final class InteractiveSession: Sendable {
     case .line, .endOfInput: events.yield(event)
     case .interrupt:
       if interrupts == 1 { editor.print(Terminal.dim("Ctrl-D or QUIT leaves; Ctrl-C once more, too")) }
-      // At once, whatever is still waited for.
       if interrupts > 1 { leave(client, ExitStatus.done) }
     case .gone(let signal): leave(client, signal == 0 ? ExitStatus.done : 128 + signal)
     }
   }
 
+  /// Ends the process, whatever is still waited for.
   private func leave(_ client: TinySNSClient, _ status: Int32) {
+    state.state.withLock { $0.isLeaving = true }
     Task { [editor] in
       editor.stop()
       await client.close()

@@ -4,6 +4,7 @@ import CEdit
 import CSpawn
 import Foundation
 import Runtime
+import Synchronization
 
 /// What is typed, and a place to print to while somebody types.
 ///
@@ -43,7 +44,7 @@ final class LineEditor: @unchecked Sendable {
   private let signals: Int32
   private let complete: @Sendable (String) -> Completion
   private let historyFile: HistoryFile
-  private var thread: WorkerThread?
+  private let thread = Mutex<WorkerThread?>(nil)
 
   // The thread's own.
   private var edit: OpaquePointer?
@@ -73,7 +74,7 @@ final class LineEditor: @unchecked Sendable {
   /// Shows the prompt. Events come on the editor's thread.
   func start(onEvent: @escaping @Sendable (Event) -> Void) {
     TerminalMode.rememberUntilExit()
-    thread = WorkerThread { [self] in run(onEvent) }
+    thread.withLock { $0 = WorkerThread { [self] in run(onEvent) } }
   }
 
   /// Prints lines above the line being typed. From any thread.
@@ -85,8 +86,7 @@ final class LineEditor: @unchecked Sendable {
   /// own thread.
   func stop() {
     orders.put(.end)
-    thread?.join()
-    thread = nil
+    thread.withLock { $0.take() }?.join()
   }
 
   // MARK: The thread
