@@ -356,7 +356,7 @@ enum TerminalMode {
     var mode = termios()
     tcgetattr(STDIN_FILENO, &mode)
     restore()
-    kill(getpid(), SIGSTOP)
+    raise(SIGSTOP)  // to this very thread: otherwise it might still run on for a moment
     tcsetattr(STDIN_FILENO, TCSADRAIN, &mode)
   }
 }
