@@ -1,7 +1,6 @@
 // The entry: one binary, a subcommand a role.
 
 import ArgumentParser
-import Dispatch
 import Foundation
 
 struct TinySNS: ParsableCommand {
@@ -79,6 +78,7 @@ enum Main {
         end(error)
       }
     }
-    dispatchMain()
+    // Not `dispatchMain()`: that unblocks all signals in this thread, also those that are taken from a descriptor.
+    while true { pause() }
   }
 }
