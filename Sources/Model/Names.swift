@@ -48,6 +48,10 @@ public enum TextRules {
         if byte < 0x20 || byte == 0x7f { return .badCharacter }
         // U+0080 … U+009F: the C1 control characters, C2 80 … C2 9F in UTF-8. Terminals obey some of them.
         if byte == 0xc2, index + 1 < bytes.count, bytes[index + 1] < 0xa0 { return .badCharacter }
+        // U+2028 and U+2029, the line and paragraph separators: E2 80 A8 and E2 80 A9. Many readers of lines break there.
+        if byte == 0xe2, index + 2 < bytes.count, bytes[index + 1] == 0x80, bytes[index + 2] & 0xfe == 0xa8 {
+          return .badCharacter
+        }
         if byte != 0x20 { isBlank = false }
         index += 1
       }

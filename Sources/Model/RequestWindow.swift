@@ -83,6 +83,7 @@ public struct RequestWindow: Hashable, Sendable {
     }
   }
 
+  /// Written without a sum: numbers are the client's own, up to the greatest.
   private func isTooOld(_ number: UInt64) -> Bool {
     newest >= Limits.repeatWindow && number <= newest - Limits.repeatWindow
   }
@@ -95,5 +96,20 @@ public struct RequestWindow: Hashable, Sendable {
       larger[slot(entry.number, in: larger.count)] = entry
     }
     slots = larger
+  }
+}
+
+extension RequestWindow {
+  // Two windows are the same if they tell the same; how far their slots have grown on the way doesn't matter.
+
+  public static func == (left: RequestWindow, right: RequestWindow) -> Bool {
+    left.account == right.account && left.lastEvent == right.lastEvent && left.lastTime == right.lastTime
+      && left.newest == right.newest && left.entries == right.entries
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(account)
+    hasher.combine(lastEvent)
+    hasher.combine(newest)
   }
 }

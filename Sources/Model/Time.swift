@@ -41,7 +41,9 @@ public struct Interval: Hashable, Comparable, Sendable {
   @inlinable public static func seconds(_ count: Int64) -> Interval { Interval(nanoseconds: count * 1_000_000_000) }
 
   /// Whole milliseconds, rounded up.
-  @inlinable public var milliseconds: Int64 { (nanoseconds + 999_999) / 1_000_000 }
+  @inlinable public var milliseconds: Int64 {
+    nanoseconds / 1_000_000 + (nanoseconds % 1_000_000 > 0 ? 1 : 0)
+  }
 
   @inlinable public static func < (left: Interval, right: Interval) -> Bool { left.nanoseconds < right.nanoseconds }
   @inlinable public static func + (left: Interval, right: Interval) -> Interval {

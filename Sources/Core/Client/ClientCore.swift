@@ -189,6 +189,10 @@ public struct ClientCore: Sendable {
   /// Begins: finds a master and logs in.
   public mutating func start(at now: Instant, into actions: inout [ClientAction]) {
     guard case .idle = phase else { return }
+    if let fault = TextRules.fault(inName: user) {
+      refuseLogin(Refusal(.invalidText, "the name is refused: \(fault.explanation)"), into: &actions)
+      return
+    }
     locate(suspect: nil, at: now, into: &actions)
   }
 
@@ -204,8 +208,33 @@ public struct ClientCore: Sendable {
       actions.append(.finish(token, .closed))
       return
     }
+    if let refusal = Self.refusal(of: body) {
+      actions.append(.finish(token, .reply(.refused(refusal))))
+      return
+    }
     let latest = min(deadline, now + Limits.requestLifetime)
     enqueue(Pending(token: token, follower: nil, body: body, deadline: latest), at: now, into: &actions)
+  }
+
+  /// What no master would take. Found here, because a master drops the connection of whoever sends more than
+  /// `Limits.requestBytes`, and a request that ends every connection would be repeated on each next one.
+  private static func refusal(of body: Request.Body) -> Refusal? {
+    switch body {
+    case .post(let text):
+      return TextRules.fault(inPost: text).map { Refusal(.invalidText, "the post is refused: \($0.explanation)") }
+    case .follow(let name), .unfollow(let name): return refusal(ofName: name)
+    case .timeline(let query): return refusal(of: query.timeline)
+    case .watch(let timeline): return refusal(of: timeline)
+    case .hello, .list, .unwatch, .ping, .bye: return nil
+    }
+  }
+
+  private static func refusal(of timeline: TimelineName) -> Refusal? {
+    if case .author(let name) = timeline { return refusal(ofName: name) } else { return nil }
+  }
+
+  private static func refusal(ofName name: String) -> Refusal? {
+    TextRules.fault(inName: name).map { _ in Refusal(.unknownUser, "there is no user named \(quoted(name))") }
   }
 
   /// Watches a timeline from a log position: everything after it is shown, then what comes, until `unwatch`.
@@ -221,6 +250,10 @@ public struct ClientCore: Sendable {
       actions.append(.finish(token, .closed))
       return
     default: break
+    }
+    if let refusal = Self.refusal(of: name) {
+      actions.append(.finish(token, .reply(.refused(refusal))))
+      return
     }
     followers[token] = TimelineFollower(name: name, cursor: cursor)
     newest = max(newest, cursor)
@@ -485,7 +518,8 @@ public struct ClientCore: Sendable {
       let pause = lostAt.map { now - $0 }
       lostAt = nil
       actions.append(
-        .note(.serving(master: welcome.master.name, isNew: welcome.isNew && !hasServed, pause: hasServed ? pause : nil)))
+        .note(.serving(master: welcome.master.name, isNew: welcome.isNew && !hasServed, pause: hasServed ? pause : nil))
+      )
       hasServed = true
       busySince = now
       for number in pending.keys.sorted() { send(number, at: now, into: &actions) }
@@ -495,14 +529,18 @@ public struct ClientCore: Sendable {
       case .unavailable, .noSession, .limit, .storage, .notExists, .alreadyExists, .tooOld:
         lose(.refused, at: now, into: &actions)
       case .invalid, .unknownUser, .invalidText, .version:
-        phase = .refused(refusal)
         contact = nil
         actions.append(.disconnect)
-        actions.append(.note(.loginRefused(refusal)))
-        endAll(.loginRefused(refusal), into: &actions)
+        refuseLogin(refusal, into: &actions)
       }
     default: break
     }
+  }
+
+  private mutating func refuseLogin(_ refusal: Refusal, into actions: inout [ClientAction]) {
+    phase = .refused(refusal)
+    actions.append(.note(.loginRefused(refusal)))
+    endAll(.loginRefused(refusal), into: &actions)
   }
 
   private mutating func onAnswer(_ reply: Reply, at now: Instant, into actions: inout [ClientAction]) {
@@ -518,6 +556,8 @@ public struct ClientCore: Sendable {
         followers[token]!.onPosition(position.sequence, at: now)
       }
       suspicionDelay = .zero
+      // The program may ask for a ping, too.
+      if let token = removePending(reply.number)?.token { actions.append(.finish(token, .reply(reply.body))) }
       return
     }
     if case .refused(let refusal) = reply.body {

@@ -37,7 +37,8 @@ public struct RecentPosts: Sendable {
 
   /// The post with this id, if it is in memory.
   public func post(_ id: EventID) -> StoredPost? {
-    let index = firstIndex(after: EventID(id.rawValue &- 1))
+    guard id > .zero else { return nil }
+    let index = firstIndex(after: EventID(id.rawValue - 1))
     guard index < newest.count, newest[index].id == id else { return nil }
     return newest[index]
   }
@@ -85,8 +86,9 @@ public struct RecentPosts: Sendable {
 
   /// The newest `limit` posts by `authors` (ascending) older than `position`, oldest first; nil if memory doesn't hold them all.
   func posts(by authors: [AccountID], before position: EventID, limit: Int) -> (posts: [StoredPost], more: Bool)? {
+    guard position > .zero else { return ([], false) }
     var found: [StoredPost] = []
-    var index = firstIndex(after: EventID(position.rawValue &- 1)) - 1
+    var index = firstIndex(after: EventID(position.rawValue - 1)) - 1
     while index >= 0 {
       if authors.containsSorted(newest[index].author) {
         if found.count == limit { return (found.reversed(), true) }
