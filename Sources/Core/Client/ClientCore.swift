@@ -522,7 +522,8 @@ public struct ClientCore: Sendable {
       let pause = lostAt.map { now - $0 }
       lostAt = nil
       actions.append(
-        .note(.serving(master: welcome.master.name, isNew: welcome.isNew && !hasServed, pause: hasServed ? pause : nil)))
+        .note(.serving(master: welcome.master.name, isNew: welcome.isNew && !hasServed, pause: hasServed ? pause : nil))
+      )
       hasServed = true
       busySince = now
       for number in pending.keys.sorted() { send(number, at: now, into: &actions) }

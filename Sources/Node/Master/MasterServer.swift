@@ -75,7 +75,7 @@ public struct MasterServer: ~Copyable {
         let timelines = try context.makeSocket(.xpub)
         try timelines.set(
           .xpubVerbose(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
-          .maxMessageSize(Wire.subscriptionBytes), .backlog(4_096), .handshakeInterval(.seconds(5)),
+          .maxMessageSize(Limits.subscriptionBytes), .backlog(4_096), .handshakeInterval(.seconds(5)),
           .ipv6(endpoint.contains("[")))
         let timelinesEndpoint = try timelines.bind(endpoint)
 
