@@ -46,23 +46,32 @@ let package = Package(
     .target(name: "Log", dependencies: ["Model"], swiftSettings: strict),
     .target(
       name: "SQLiteLog",
-      dependencies: ["Log", "Model", .product(name: "GRDB", package: "GRDB.swift")],
+      dependencies: [
+        "Log", "Model",
+        .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "GRDBSQLite", package: "GRDB.swift"),
+      ],
       swiftSettings: strict),
     .target(
       name: "Topology", dependencies: ["Model", .product(name: "Yams", package: "Yams")],
       swiftSettings: strict),
 
     // I/O
+    .target(name: "Runtime", dependencies: ["CSpawn", "Model"], swiftSettings: strict),
     .target(name: "ZeroMQ", dependencies: ["CZMQ"], swiftSettings: strict),
     .target(
       name: "Node",
       dependencies: [
-        "Core", "CSpawn", "Log", "Model", "Wire", "ZeroMQ",
+        "Core", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .target(
-      name: "TinySNSClient", dependencies: ["Core", "Model", "Wire", "ZeroMQ"],
+      name: "TinySNSClient",
+      dependencies: [
+        "Core", "CSpawn", "Model", "Runtime", "Wire", "ZeroMQ",
+        .product(name: "HeapModule", package: "swift-collections"),
+      ],
       swiftSettings: strict),
     .target(
       name: "Simulation", dependencies: ["Core", "Log", "Model", "Wire"], swiftSettings: strict),
@@ -71,7 +80,7 @@ let package = Package(
     .executableTarget(
       name: "tinysns",
       dependencies: [
-        "Core", "CSpawn", "Log", "Model", "Node", "SQLiteLog", "Simulation", "TinySNSClient",
+        "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation", "TinySNSClient",
         "Topology", "Wire", "ZeroMQ",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
@@ -85,7 +94,14 @@ let package = Package(
     .testTarget(name: "ModelTests", dependencies: ["Model"]),
     .testTarget(name: "CoreTests", dependencies: ["Core", "Model"]),
     .testTarget(name: "WireTests", dependencies: ["Wire", "Model"]),
-    .testTarget(name: "LogTests", dependencies: ["Log", "SQLiteLog", "Model"]),
+    .testTarget(
+      name: "LogTests",
+      dependencies: [
+        "Log", "SQLiteLog", "Model", "log-hammer", .product(name: "GRDB", package: "GRDB.swift"),
+      ]),
+    .executableTarget(
+      name: "log-hammer", dependencies: ["Log", "Model", "SQLiteLog"], path: "Tests/Support/log-hammer",
+      swiftSettings: strict),
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
     .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model"]),
     .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),

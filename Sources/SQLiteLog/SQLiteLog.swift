@@ -1,1 +1,184 @@
-// SQLiteLog
+// The log in a folder: log.db, which is the truth, and index.db, which follows from it.
+
+public import Log
+public import Model
+
+/// A log on one machine's disk, shared by any number of processes.
+///
+/// An instance belongs to one thread. Opening one costs a few milliseconds; `index.db` is opened when it is first needed, so a thread
+/// that only appends never opens it.
+public final class SQLiteLog: EventLog {
+  public struct Options: Sendable {
+    /// The WAL's length, in pages of 4 KiB, at which a commit also moves it into the database. Measured: 4,000 is no faster, and
+    /// makes the commit that does it 25 ms long instead of 8.
+    public var checkpointPages = 1_000
+    /// For tests: the log is full at this many pages.
+    public var pagesMax: Int?
+
+    public init() {}
+  }
+
+  private let folder: String
+  private let log: LogFile
+  /// Held by whoever brings the index up to date.
+  private let indexing: FileLock
+  /// Held by whoever opens the index (shared) or replaces it.
+  private let indexOpening: FileLock
+  private var openIndex: IndexFile?
+  /// The index was found damaged: rebuild it when we are the ones to write it.
+  private var isIndexDamaged = false
+
+  /// Opens the log in `folder`, and creates it if there is none. The folder must exist.
+  ///
+  /// Throws `.newer` if a newer version of the program wrote it (nothing is changed), `.corrupt` if it is no log or damaged, `.failed` if
+  /// the folder can't be written.
+  public init(folder: String, options: Options = Options()) throws(LogError) {
+    self.folder = folder
+    log = try LogFile(folder: folder, options: options)
+    indexing = try FileLock(path: folder + "/index.lock")
+    indexOpening = try FileLock(path: folder + "/index.open.lock")
+  }
+
+  private var indexPath: String { folder + "/index.db" }
+
+  // MARK: The log
+
+  /// Appends, when it is this instance's turn among the processes that want to.
+  ///
+  /// After `.behind`, the next turn is reserved for this instance for 25 ms: time to read what is new, validate again and append again.
+  /// When it throws, the events are not in the log; but after an error of the disk itself, they may turn up when the log is opened again.
+  public func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult {
+    try log.append(events, after: head)
+  }
+
+  public func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {
+    try log.read(after: position, limit: limit)
+  }
+
+  public func head() throws(LogError) -> EventID { try log.head() }
+
+  // MARK: Posts
+
+  public func posts(
+    by authors: [AccountID], in range: PostRange, upTo: EventID, limit: Int
+  ) throws(LogError) -> (posts: [StoredPost], more: Bool) {
+    guard limit > 0, !authors.isEmpty else { return ([], false) }
+    let low: EventID
+    let high: EventID
+    let newestFirst: Bool
+    switch range {
+    case .before(let end):
+      guard end > .zero else { return ([], false) }
+      (low, high, newestFirst) = (.zero, min(upTo, EventID(end.rawValue - 1)), true)
+    case .after(let start): (low, high, newestFirst) = (start, upTo, false)
+    }
+    var ids = try postIDs(by: authors, after: low, upTo: high, newestFirst: newestFirst, limit: limit + 1)
+    let more = ids.count > limit
+    if more { ids.removeLast() }
+    if newestFirst { ids.reverse() }
+    let posts = try log.posts(withIDs: ids)
+    guard posts.count == ids.count, posts.allSatisfy({ authors.containsSorted($0.author) }) else {
+      // The index named a post that the log does not have.
+      isIndexDamaged = true
+      return try self.posts(by: authors, in: range, upTo: upTo, limit: limit)
+    }
+    return (posts, more)
+  }
+
+  /// The index up to its watermark, the log itself after that. The log never changes and the watermark only rises, so that the two
+  /// fit together without a transaction over both.
+  private func postIDs(
+    by authors: [AccountID], after low: EventID, upTo high: EventID, newestFirst: Bool, limit: Int
+  ) throws(LogError) -> [EventID] {
+    guard low < high else { return [] }
+    guard let index = readableIndex() else {
+      return try log.postIDs(by: authors, after: low, upTo: high, newestFirst: newestFirst, limit: limit)
+    }
+    do {
+      let watermark = try index.watermark().upTo
+      var ids: [EventID] = []
+      if newestFirst {
+        ids = try log.postIDs(by: authors, after: max(low, watermark), upTo: high, newestFirst: true, limit: limit)
+        ids += try index.postIDs(
+          by: authors, after: low, upTo: min(high, watermark), newestFirst: true, limit: limit - ids.count)
+      } else {
+        ids = try index.postIDs(by: authors, after: low, upTo: min(high, watermark), newestFirst: false, limit: limit)
+        if ids.count < limit {
+          ids += try log.postIDs(
+            by: authors, after: max(low, watermark), upTo: high, newestFirst: false, limit: limit - ids.count)
+        }
+      }
+      return ids
+    } catch {
+      isIndexDamaged = true
+      return try log.postIDs(by: authors, after: low, upTo: high, newestFirst: newestFirst, limit: limit)
+    }
+  }
+
+  public func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] { try log.posts(withIDs: ids) }
+
+  // MARK: The index
+
+  /// The state at the index's watermark; at the log's beginning if there is no index.
+  public func snapshot() throws(LogError) -> Snapshot {
+    guard let index = readableIndex() else { return Snapshot() }
+    var snapshot: Snapshot
+    do {
+      snapshot = try index.snapshot()
+    } catch {
+      isIndexDamaged = true
+      return Snapshot()
+    }
+    snapshot.posts = try log.newestPosts(upTo: snapshot.upTo, limit: Limits.postsInMemory)
+    return snapshot
+  }
+
+  /// Brings the index up to date, at most `limit` events in one transaction; tens of thousands at a time are best. Creates the index,
+  /// and replaces one that is damaged, of another version or of another log.
+  public func index(limit: Int) throws(LogError) -> Bool {
+    guard limit > 0, try indexing.tryLock() else { return false }
+    defer { indexing.unlock() }
+    let index: IndexFile
+    if let usable = try usableIndex() {
+      index = usable
+    } else {
+      openIndex = nil
+      try IndexFile.recreate(path: indexPath, opening: indexOpening)
+      index = try IndexFile(path: indexPath, opening: indexOpening)
+      openIndex = index
+      isIndexDamaged = false
+    }
+    do {
+      let watermark = try index.watermark()
+      guard try watermark.upTo < log.head() else { return false }
+      var batch = IndexBatch()
+      try log.scan(after: watermark.upTo, limit: limit) { try batch.add($0, path: log.path) }
+      try index.apply(batch, from: watermark)
+      return try batch.upTo < log.head()
+    } catch .corrupt(let what) where what.hasPrefix(indexPath) {
+      isIndexDamaged = true
+      return true
+    }
+  }
+
+  /// The index as it can be read now; nil if there is none.
+  private func readableIndex() -> IndexFile? { (try? usableIndex()) ?? nil }
+
+  /// The index; nil if it is missing, damaged, of another version or of another log. Throws if it can't be told.
+  private func usableIndex() throws(LogError) -> IndexFile? {
+    if let openIndex {
+      if !openIndex.isReplaced { return isIndexDamaged ? nil : openIndex }
+      self.openIndex = nil
+      isIndexDamaged = false
+    }
+    do {
+      let index = try IndexFile(path: indexPath, opening: indexOpening)
+      let watermark = try index.watermark()
+      if watermark.upTo > .zero, try log.checksum(of: watermark.upTo) != watermark.checksum { return nil }
+      openIndex = index
+      return index
+    } catch .corrupt(let what) where what.hasPrefix(indexPath) {
+      return nil
+    }
+  }
+}

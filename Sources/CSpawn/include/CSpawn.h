@@ -1,1 +1,115 @@
+// Processes and the descriptors that tell about them: what Swift cannot do safely (fork and exec) or cannot import
+// (variadic fcntl, signalfd, pidfd system calls).
+//
+// Every function returns 0 or more for success and a negative errno (-ENOENT) for failure; errno itself is left
+// undefined. Every descriptor made here is close-on-exec. Calls interrupted by a signal are repeated.
 #pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma clang assume_nonnull begin
+
+// MARK: Spawning
+
+/// Makes the new process the leader of a session of its own, out of reach of the terminal's Ctrl-C.
+#define TINYSNS_SPAWN_NEW_SESSION 1u
+
+/// Starts a program with fork and execve.
+///
+/// The new process has: standard input from /dev/null; standard output and error as given; no other descriptor of
+/// this process; no blocked signals and the default action for each; the same working directory and limits.
+/// Between fork and execve it only makes async-signal-safe calls, so the caller may have any number of threads.
+///
+/// Returns only after execve has succeeded or failed, so a failure of the program to start is reported here:
+/// -ENOENT for a path that does not exist, -EACCES for a file that is not executable, and so on. Then there is no
+/// process left. The caller must not ignore SIGCHLD, nor wait for children of any pid elsewhere.
+///
+/// \param path The program's path; PATH is not searched.
+/// \param argv Its arguments, the name first, ended by NULL.
+/// \param envp Its environment ("NAME=value"), ended by NULL.
+/// \param stdout_fd Its standard output; -1: /dev/null. It stays open here.
+/// \param stderr_fd Its standard error; -1: /dev/null. It stays open here.
+/// \param flags 0 or TINYSNS_SPAWN_NEW_SESSION.
+/// \param pid Set to its process id, on success.
+/// \param pidfd Set to a descriptor that becomes readable when the process ends, on success. The caller closes it.
+/// \returns 0 or a negative errno.
+int tinysns_spawn(const char *path, char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp,
+                  int stdout_fd, int stderr_fd, unsigned flags, pid_t *pid, int *pidfd);
+
+// MARK: Watching processes
+
+/// A descriptor for a process that runs already: readable when it has ended. Need not be a child, so an adopted
+/// process can be watched as well. The pid may have been reused: verify who it is after this call, not before.
+///
+/// \returns the descriptor; -ESRCH if there is no such process.
+int tinysns_pidfd_open(pid_t pid);
+
+/// Sends a signal to the process of a pidfd, never to another one that got its pid later. Signal 0 only checks.
+///
+/// \returns 0; -ESRCH if it has ended and was waited for.
+int tinysns_pidfd_send_signal(int pidfd, int signal_number);
+
+/// Collects a child that has ended, without blocking. After the first 1 the child is gone: the next call fails.
+///
+/// \param exit_code Set to its exit code, or -1 if a signal killed it.
+/// \param signal_number Set to the signal that killed it, or 0.
+/// \returns 1 if it has ended, 0 if it still runs; -ECHILD if it is not a child of this process (an adopted one, for
+///   which the pidfd is readable after its death nevertheless) or was collected before.
+int tinysns_pidfd_wait(int pidfd, int *exit_code, int *signal_number);
+
+// MARK: Signals and wake-ups
+
+/// Blocks these signals in the calling thread and makes a nonblocking descriptor that becomes readable when one
+/// comes. Call it in the main thread before there are others: they inherit what is blocked.
+///
+/// \returns the descriptor; -EINVAL for a signal that does not exist.
+int tinysns_signalfd(const int *signal_numbers, size_t count);
+
+/// Takes one signal from a signalfd.
+///
+/// \param sender Set to the pid of the sending process (0: the kernel), if a signal was taken.
+/// \returns the signal's number, 0 if there is none now.
+int tinysns_signalfd_read(int signalfd, pid_t *_Nullable sender);
+
+/// Makes a nonblocking eventfd, to wake a poller from another thread.
+int tinysns_eventfd(void);
+
+/// Makes an eventfd readable, from any thread. Ringing one that is readable already is no error.
+int tinysns_eventfd_ring(int eventfd);
+
+/// Makes an eventfd unreadable again.
+///
+/// \returns 1 if it had been rung, 0 if not.
+int tinysns_eventfd_clear(int eventfd);
+
+// MARK: Lock files
+
+/// Takes the POSIX write lock on a whole file, without waiting. The kernel releases it when this process ends,
+/// however it ends; also when the process closes *any* descriptor of that file, so open a lock file once.
+/// It is not inherited by children. The descriptor must be open for writing.
+///
+/// \returns 0 if the lock is held now (also if it was before); -EAGAIN if another process holds it.
+int tinysns_lock_try(int fd);
+
+/// Who holds a lock that keeps this process from locking the file.
+///
+/// \returns the process id; 0 if nobody does, or this process itself.
+pid_t tinysns_lock_owner(int fd);
+
+// MARK: Limits
+
+/// Raises the soft limit of open descriptors (RLIMIT_NOFILE) to the hard limit.
+///
+/// \returns the limit now in force.
+long tinysns_set_limit_nofile_max(void);
+
+#pragma clang assume_nonnull end
+
+#ifdef __cplusplus
+}
+#endif

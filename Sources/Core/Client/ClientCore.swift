@@ -192,6 +192,10 @@ public struct ClientCore: Sendable {
   /// Begins: finds a master and logs in.
   public mutating func start(at now: Instant, into actions: inout [ClientAction]) {
     guard case .idle = phase else { return }
+    if let fault = TextRules.fault(inName: user) {
+      refuseLogin(Refusal(.invalidText, "the name is refused: \(fault.explanation)"), into: &actions)
+      return
+    }
     locate(suspect: nil, at: now, into: &actions)
   }
 
@@ -208,6 +212,10 @@ public struct ClientCore: Sendable {
       actions.append(.finish(token, .reply(.refused(refusal))))
       return
     }
+    if let refusal = Self.refusal(of: body) {
+      actions.append(.finish(token, .reply(.refused(refusal))))
+      return
+    }
     let latest = min(deadline, now + Limits.requestLifetime)
     enqueue(Pending(token: token, follower: nil, body: body, deadline: latest), at: now, into: &actions)
   }
@@ -221,6 +229,27 @@ public struct ClientCore: Sendable {
     }
   }
 
+  /// What no master would take. Found here, because a master drops the connection of whoever sends more than
+  /// `Limits.requestBytes`, and a request that ends every connection would be repeated on each next one.
+  private static func refusal(of body: Request.Body) -> Refusal? {
+    switch body {
+    case .post(let text):
+      return TextRules.fault(inPost: text).map { Refusal(.invalidText, "the post is refused: \($0.explanation)") }
+    case .follow(let name), .unfollow(let name): return refusal(ofName: name)
+    case .timeline(let query): return refusal(of: query.timeline)
+    case .watch(let timeline): return refusal(of: timeline)
+    case .hello, .list, .unwatch, .ping, .bye: return nil
+    }
+  }
+
+  private static func refusal(of timeline: TimelineName) -> Refusal? {
+    if case .author(let name) = timeline { return refusal(ofName: name) } else { return nil }
+  }
+
+  private static func refusal(ofName name: String) -> Refusal? {
+    TextRules.fault(inName: name).map { _ in Refusal(.unknownUser, "there is no user named \(quoted(name))") }
+  }
+
   /// Watches a timeline from a log position: everything after it is shown, then what comes, until `unwatch`; or until it ends
   /// with `finish`, because the master refuses it for good, or the client ends.
   public mutating func watch(
@@ -229,6 +258,10 @@ public struct ClientCore: Sendable {
   ) {
     if let outcome = outcomeAtOnce {
       actions.append(.finish(token, outcome))
+      return
+    }
+    if let refusal = Self.refusal(of: name) {
+      actions.append(.finish(token, .reply(.refused(refusal))))
       return
     }
     if followers.isEmpty { lastPing = now }
@@ -531,14 +564,18 @@ public struct ClientCore: Sendable {
       case .unavailable, .noSession, .limit, .storage, .notExists, .alreadyExists, .tooOld:
         lose(.refused, at: now, into: &actions)
       case .invalid, .unknownUser, .invalidText, .version:
-        phase = .refused(refusal)
         contact = nil
         actions.append(.disconnect)
-        actions.append(.note(.loginRefused(refusal)))
-        endAll(.loginRefused(refusal), into: &actions)
+        refuseLogin(refusal, into: &actions)
       }
     default: break
     }
+  }
+
+  private mutating func refuseLogin(_ refusal: Refusal, into actions: inout [ClientAction]) {
+    phase = .refused(refusal)
+    actions.append(.note(.loginRefused(refusal)))
+    endAll(.loginRefused(refusal), into: &actions)
   }
 
   private mutating func onAnswer(_ reply: Reply, at now: Instant, into actions: inout [ClientAction]) {

@@ -53,11 +53,11 @@ struct Batch {
       waiting.append((request, .done(event)))
       return nil
     }
-    switch state.repeats.outcome(of: id, at: state.time) {
+    switch state.requests[request.client]?.outcome(of: request.number) {
     case .done(let event): return .done(event)
     case .tooOld:
       return .refused(Refusal(.tooOld, "request \(request.number) is too old to tell whether it took effect"))
-    case .unknown: break
+    case .unknown, nil: break
     }
     switch request.work {
     case .register: preconditionFailure("handled above")

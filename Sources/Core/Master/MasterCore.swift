@@ -423,7 +423,7 @@ public struct MasterCore: Sendable {
 
   /// Whether a client id belongs to another account than this one; nil stands for one that is to be created.
   private func isForeign(_ client: ClientID, to account: AccountID?) -> Bool {
-    if let owner = state.repeats.owner(of: client, at: state.time), owner != account { return true }
+    if let owner = state.requests[client]?.account, owner != account { return true }
     guard let peer = peersByClient[client], let session = sessions[peer] else { return false }
     return session.account != account
   }

@@ -215,7 +215,8 @@ public struct RouterCore: Sendable {
     members[name]!.beat = beat
     members[name]!.lease = now + timing.liveness
     members[name]!.isDoubted = false
-    let stalls = Int64(beat.commitAge) > timing.liveness.milliseconds
+    // Longer than a frozen master takes to be killed when it holds the log's turn: then all others wait, none is to blame.
+    let stalls = Int64(beat.commitAge) > timing.liveness.milliseconds * 4
     if stalls, member.isAlive, members.values.contains(where: { $0.isAlive && $0.beat.commitAge == 0 }) {
       lose(name, .diskStalls, at: now, into: &actions)
       return

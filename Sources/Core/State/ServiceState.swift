@@ -1,4 +1,4 @@
-// The service's state at a position of the log: accounts, graph, recent posts, repeats. A deterministic machine over events.
+// The service's state at a position of the log: accounts, graph, recent posts, requests. A deterministic machine over events.
 
 public import Model
 
@@ -11,7 +11,7 @@ public struct ServiceState: Sendable {
   private var accountsByName: [String: AccountID]
   public private(set) var graph: FollowGraph
   public private(set) var posts: RecentPosts
-  public private(set) var repeats: RepeatTable
+  public private(set) var requests: RequestTable
 
   /// The state before the first event.
   public init() {
@@ -26,7 +26,7 @@ public struct ServiceState: Sendable {
     for (index, name) in snapshot.names.enumerated() { accountsByName[name] = AccountID(UInt32(index)) }
     graph = FollowGraph(following: snapshot.following)
     posts = RecentPosts(snapshot: snapshot)
-    repeats = RepeatTable(snapshot: snapshot)
+    requests = RequestTable(snapshot.windows)
   }
 
   public func account(named name: String) -> AccountID? { accountsByName[name] }
@@ -55,8 +55,9 @@ public struct ServiceState: Sendable {
     case .unfollowed(let follower, let followed):
       graph.unfollow(follower, followed)
     }
+    requests.expire(at: event.time)
     if let request = event.request {
-      repeats.record(request, by: event.change.actor, as: event.id, at: event.time)
+      requests.record(request, by: event.change.actor, as: event.id, at: event.time)
     }
   }
 

@@ -641,6 +641,8 @@ nonisolated struct Tinysns_Locate: Sendable {
   /// Clears the value of `suspect`. Subsequent reads from it will return its default value.
   mutating func clearSuspect() {self._suspect = nil}
 
+  var failures: UInt32 = 0
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
@@ -2366,7 +2368,7 @@ nonisolated extension Tinysns_RouterRequest: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension Tinysns_Locate: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Locate"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}user\0\u{1}suspect\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}user\0\u{1}suspect\0\u{1}failures\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2377,6 +2379,7 @@ nonisolated extension Tinysns_Locate: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.user) }()
       case 3: try { try decoder.decodeSingularMessageField(value: &self._suspect) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.failures) }()
       default: break
       }
     }
@@ -2396,6 +2399,9 @@ nonisolated extension Tinysns_Locate: SwiftProtobuf.Message, SwiftProtobuf._Mess
     try { if let v = self._suspect {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
     } }()
+    if self.failures != 0 {
+      try visitor.visitSingularUInt32Field(value: self.failures, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2403,6 +2409,7 @@ nonisolated extension Tinysns_Locate: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.number != rhs.number {return false}
     if lhs.user != rhs.user {return false}
     if lhs._suspect != rhs._suspect {return false}
+    if lhs.failures != rhs.failures {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

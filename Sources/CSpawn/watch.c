@@ -1,0 +1,110 @@
+// pidfds, signalfds, eventfds, lock files and limits: thin covers of system calls, with negative errno results.
+
+#define _GNU_SOURCE
+#include "CSpawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+int tinysns_pidfd_open(pid_t pid) {
+    long fd = syscall(SYS_pidfd_open, pid, 0);  // always close-on-exec
+    return fd < 0 ? -errno : (int)fd;
+}
+
+int tinysns_pidfd_send_signal(int pidfd, int signal_number) {
+    return syscall(SYS_pidfd_send_signal, pidfd, signal_number, NULL, 0) < 0 ? -errno : 0;
+}
+
+int tinysns_pidfd_wait(int pidfd, int *exit_code, int *signal_number) {
+    siginfo_t info = {0};
+    int result;
+    do result = waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+    while (result < 0 && errno == EINTR);
+    if (result < 0) return -errno;
+    if (info.si_pid == 0) return 0;
+    int exited = info.si_code == CLD_EXITED;
+    *exit_code = exited ? info.si_status : -1;
+    *signal_number = exited ? 0 : info.si_status;
+    return 1;
+}
+
+int tinysns_signalfd(const int *signal_numbers, size_t count) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < count; i++)
+        if (sigaddset(&set, signal_numbers[i]) != 0) return -errno;
+    int failure = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (failure != 0) return -failure;
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+int tinysns_signalfd_read(int signalfd, pid_t *sender) {
+    struct signalfd_siginfo info;
+    ssize_t count;
+    do count = read(signalfd, &info, sizeof info);
+    while (count < 0 && errno == EINTR);
+    if (count < 0) return errno == EAGAIN ? 0 : -errno;
+    if (count != sizeof info) return -EIO;
+    if (sender) *sender = (pid_t)info.ssi_pid;
+    return (int)info.ssi_signo;
+}
+
+int tinysns_eventfd(void) {
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+int tinysns_eventfd_ring(int eventfd) {
+    uint64_t one = 1;
+    ssize_t count;
+    do count = write(eventfd, &one, sizeof one);
+    while (count < 0 && errno == EINTR);
+    return count < 0 && errno != EAGAIN ? -errno : 0;  // EAGAIN: the counter is full, so it is readable
+}
+
+int tinysns_eventfd_clear(int eventfd) {
+    uint64_t rings;
+    ssize_t count;
+    do count = read(eventfd, &rings, sizeof rings);
+    while (count < 0 && errno == EINTR);
+    if (count < 0) return errno == EAGAIN ? 0 : -errno;
+    return 1;
+}
+
+int tinysns_lock_try(int fd) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int result;
+    do result = fcntl(fd, F_SETLK, &lock);
+    while (result < 0 && errno == EINTR);
+    if (result == 0) return 0;
+    return errno == EACCES ? -EAGAIN : -errno;  // POSIX allows either for "held by another"
+}
+
+pid_t tinysns_lock_owner(int fd) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_GETLK, &lock) != 0) return -errno;
+    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
+}
+
+long tinysns_set_limit_nofile_max(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -errno;
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return -errno;
+    }
+    return (long)limit.rlim_cur;
+}

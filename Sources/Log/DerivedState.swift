@@ -1,0 +1,64 @@
+// What follows from the log: the one definition of every derived table. MemoryLog keeps it as is; the tests hold SQLiteLog to it.
+
+public import Model
+
+/// The state of the service at a position of the log, as a function of the events up to there.
+public struct DerivedState: Sendable {
+  /// The newest event applied.
+  public private(set) var upTo: EventID = .zero
+  /// That event's time.
+  public private(set) var time: Timestamp = .zero
+  public private(set) var names: [String] = []
+  /// For each account, whom it follows, ascending.
+  public private(set) var following: [[AccountID]] = []
+  /// For each account, its newest `Limits.newestPerAuthor` posts, ascending.
+  public private(set) var newestByAuthor: [[EventID]] = []
+  public private(set) var requests = RequestTable()
+
+  /// At least the newest `Limits.postsInMemory` posts, ascending.
+  private var recentPosts: [StoredPost] = []
+
+  public init() {}
+
+  /// Applies the next event of the log.
+  public mutating func apply(_ event: Event) {
+    precondition(event.id == upTo.next, "event \(event.id) applied after \(upTo)")
+    requests.expire(at: event.time)
+    switch event.change {
+    case .accountCreated(let account, let name):
+      precondition(account.index == names.count, "\(account) created as number \(names.count)")
+      names.append(name)
+      following.append([])
+      newestByAuthor.append([])
+    case .posted(let author, let text):
+      newestByAuthor[author.index].append(event.id)
+      if newestByAuthor[author.index].count > Limits.newestPerAuthor { newestByAuthor[author.index].removeFirst() }
+      recentPosts.append(StoredPost(id: event.id, author: author, time: event.time, text: text))
+      if recentPosts.count >= 2 * Limits.postsInMemory {
+        recentPosts.removeFirst(recentPosts.count - Limits.postsInMemory)
+      }
+    case .followed(let follower, let followed):
+      let place = following[follower.index].firstIndex { $0 >= followed } ?? following[follower.index].count
+      if place == following[follower.index].count || following[follower.index][place] != followed {
+        following[follower.index].insert(followed, at: place)
+      }
+    case .unfollowed(let follower, let followed):
+      following[follower.index].removeAll { $0 == followed }
+    }
+    if let request = event.request {
+      requests.record(request, by: event.change.actor, as: event.id, at: event.time)
+    }
+    upTo = event.id
+    time = event.time
+  }
+
+  /// The newest `Limits.postsInMemory` posts, ascending.
+  public var posts: [StoredPost] { Array(recentPosts.suffix(Limits.postsInMemory)) }
+
+  /// The state as a starting master loads it.
+  public var snapshot: Snapshot {
+    Snapshot(
+      upTo: upTo, time: time, names: names, following: following, posts: posts, newestByAuthor: newestByAuthor,
+      windows: requests.all)
+  }
+}

@@ -1,0 +1,377 @@
+// The master's shell: its sockets, its threads, the core, the loop.
+
+import CSpawn
+import Core
+import Glibc
+import Logging
+import Runtime
+public import Model
+import Wire
+import ZeroMQ
+
+/// What a master process needs to know.
+public struct MasterOptions: Sendable {
+  public var name: String
+  /// Where to listen, `tcp://ADDRESS:PORT` or `tcp://ADDRESS:*`.
+  public var requests: String
+  public var timelines: String
+  public var log: String
+  /// Where the router listens.
+  public var router: String
+  public var timing: Timing
+  public var assignment: Assignment
+  public var folder: StateFolder
+  /// The supervisor that wants its beats.
+  public var supervisor: String
+
+  public init(
+    name: String, requests: String, timelines: String, log: String, router: String, timing: Timing,
+    assignment: Assignment, folder: StateFolder, supervisor: String
+  ) {
+    self.name = name
+    self.requests = requests
+    self.timelines = timelines
+    self.log = log
+    self.router = router
+    self.timing = timing
+    self.assignment = assignment
+    self.folder = folder
+    self.supervisor = supervisor
+  }
+}
+
+/// A master server as a process.
+///
+/// Three threads: this loop, which never waits for the disk; a commit thread; a reader of older posts. libzmq has its own I/O
+/// thread.
+public struct MasterServer: ~Copyable {
+  private enum Token: Int { case signals, bell, requests, timelines, mesh, router, supervisor }
+
+  /// Messages of one socket handled before the others have their turn.
+  private static let messagesPerTurn = 1_000
+
+  private struct Sockets: ~Copyable {
+    let context: Context
+    var requests: ServerSocket
+    /// Timeline updates to watchers.
+    let timelines: Socket
+    let timelinesEndpoint: String
+    /// This master's commits to the others.
+    let mesh: Socket
+    let meshEndpoint: String
+    /// The others' commits.
+    let peers: Socket
+    let router: Outlet
+    let supervisor: Outlet
+
+    init(_ options: MasterOptions) throws(NodeError) {
+      var endpoint = options.requests
+      do throws(ZMQError) {
+        let context = try Context(maxSockets: 256)
+        let requests = try ServerSocket(
+          context, endpoint: endpoint, queued: Int(Limits.repliesQueued), maxBytes: Limits.requestBytes)
+
+        endpoint = options.timelines
+        let timelines = try context.makeSocket(.xpub)
+        try timelines.set(
+          .xpubVerbose(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
+          .maxMessageSize(Limits.subscriptionBytes), .backlog(4_096), .handshakeInterval(.seconds(5)),
+          .ipv6(endpoint.contains("[")))
+        let timelinesEndpoint = try timelines.bind(endpoint)
+
+        endpoint = options.log
+        let mesh = try context.makeSocket(.pub)
+        try mesh.set(
+          .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes), .handshakeInterval(.seconds(5)),
+          .ipv6(endpoint.contains("[")))
+        let meshEndpoint = try mesh.bind(endpoint)
+
+        let peers = try context.makeSocket(.sub)
+        try peers.set(
+          .subscribe([]), .receiveHighWaterMark(1_000), .maxMessageSize(Limits.messageBytes),
+          .reconnect(every: .milliseconds(50), atMost: .seconds(1)), .ipv6(endpoint.contains("[")))
+
+        let router = try Outlet(context, endpoint: options.router, maxBytes: Limits.messageBytes)
+        let supervisor = try Outlet(
+          context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes)
+        self.context = context
+        self.requests = requests
+        self.timelines = timelines
+        self.timelinesEndpoint = timelinesEndpoint
+        self.mesh = mesh
+        self.meshEndpoint = meshEndpoint
+        self.peers = peers
+        self.router = router
+        self.supervisor = supervisor
+      } catch {
+        throw NodeError("\(options.name) can't listen at \(endpoint): \(error.text)")
+      }
+    }
+  }
+
+  private let options: MasterOptions
+  private let lock: NameLock
+  private let signals: StopSignals
+  private var sockets: Sockets
+  private let bell: Int32
+  private let results: Mailbox<LogResult>
+  private let commits: CommitThread
+  private let reader: ReaderThread
+  private var core: MasterCore
+  private var actions: [MasterAction] = []
+  private var message = Message()
+  private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
+  private var hasExited = false
+  private var failure: String?
+  private var complaints = ComplaintBook()
+  private let logger: Logger
+
+  /// Takes the name, binds the ports, starts the threads.
+  public init(_ options: MasterOptions, openLog: @escaping LogOpener) throws(NodeError) {
+    try options.folder.create()
+    let lock = try NameLock(options.name, in: options.folder)
+    let signals = try StopSignals()
+    _ = tinysns_set_limit_nofile_max()
+    let sockets = try Sockets(options)
+    let bell = tinysns_eventfd()
+    guard bell >= 0 else { throw .system("no event descriptor", bell) }
+    self.bell = bell
+    self.options = options
+    logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
+    results = Mailbox(bell: bell)
+    commits = CommitThread(open: openLog, results: results)
+    reader = ReaderThread(open: openLog, results: results)
+    let identity = MasterIdentity(
+      name: options.name, incarnation: Incarnation(UInt64(Clock.wall().milliseconds)))
+    let beat = MasterBeat(master: identity, head: .zero, sessions: 0, commitAge: 0, term: 0, roster: 0)
+    let registration = Registration(
+      master: identity, pid: getpid(), requests: sockets.requests.boundEndpoint,
+      timelines: sockets.timelinesEndpoint, log: sockets.meshEndpoint, beat: beat)
+    core = MasterCore(
+      registration: registration, timing: options.timing, assignment: options.assignment, random: .system)
+    self.lock = lock
+    self.signals = signals
+    self.sockets = sockets
+  }
+
+  deinit {
+    close(bell)
+    headerBuffer.deallocate()
+  }
+
+  /// Serves until told to stop; throws what keeps it from serving.
+  public mutating func run() throws(NodeError) {
+    logger.info("started as process \(getpid()), requests at \(sockets.requests.boundEndpoint)")
+    do throws(ZMQError) {
+      try loop()
+    } catch {
+      failure = "\(error)"
+    }
+    commits.close()
+    reader.close()
+    if let failure { throw NodeError("\(options.name) can't go on: \(failure)") }
+    logger.info("stopped")
+  }
+
+  private mutating func loop() throws(ZMQError) {
+    var poller = Poller()
+    try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
+    try poller.add(fileDescriptor: bell, token: Token.bell.rawValue, interest: .readable)
+    try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
+    try poller.add(sockets.timelines, token: Token.timelines.rawValue, interest: .readable)
+    try poller.add(sockets.peers, token: Token.mesh.rawValue, interest: .readable)
+    try poller.add(sockets.router.socket, token: Token.router.rawValue, interest: .readable)
+    try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
+    var ready: [Ready] = []
+    core.start(at: Clock.now(), into: &actions)
+    try carryOut()
+    while !hasExited && failure == nil {
+      try poller.wait(nanoseconds: core.nextWake.map { ($0 - Clock.now()).nanoseconds }, into: &ready)
+      let now = Clock.now()
+      core.onTimers(at: now, into: &actions)
+      for item in ready {
+        switch Token(rawValue: item.token)! {
+        case .signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
+        case .bell: takeResults(at: now)
+        case .requests: try receiveRequests(at: now)
+        case .timelines: try receiveSubscriptions()
+        case .mesh: try receiveMesh(at: now)
+        case .router: try receiveRouter(at: now)
+        case .supervisor: try drain(sockets.supervisor.socket)
+        }
+        try carryOut()
+      }
+      core.flush(at: now, wall: Clock.wall(), into: &actions)
+      try carryOut()
+    }
+  }
+
+  // MARK: What arrives
+
+  private mutating func takeResults(at now: Instant) {
+    _ = tinysns_eventfd_clear(bell)
+    for result in results.takeNow() {
+      switch result {
+      case .loaded(let snapshot): core.onSnapshot(snapshot, at: now, into: &actions)
+      case .committed(let outcome):
+        core.onCommit(outcome, at: now, into: &actions)
+        reader.put(.grown)
+      case .caughtUp(let outcome, let more): core.onCatchUp(outcome, more: more, at: now, into: &actions)
+      case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
+      case .unusable(let reason): failure = reason
+      }
+    }
+  }
+
+  private mutating func receiveRequests(at now: Instant) throws(ZMQError) {
+    for _ in 0..<Self.messagesPerTurn {
+      switch try sockets.requests.receive() {
+      case .nothing: return
+      case .garbage(let peer, let what):
+        complain(what, "requests", at: now)
+        if let peer { core.onMalformed(from: peer, into: &actions) }
+      case .message(let peer):
+        do throws(WireError) {
+          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in try Wire.decodeRequest(bytes) }
+          core.onRequest(request, from: peer, at: now, into: &actions)
+        } catch {
+          onBadRequest(error, from: peer, at: now)
+        }
+      }
+    }
+  }
+
+  /// The sender learns why, if its message has a number; then it is shut out.
+  private mutating func onBadRequest(_ error: WireError, from peer: PeerID, at now: Instant) {
+    let number = sockets.requests.payload.withBytes { Wire.requestNumber(in: $0) }
+    actions.append(
+      .reply(Reply(number: number, body: .refused(Refusal(.invalid, "the message is \(error.explanation)"))), to: peer))
+    core.onMalformed(from: peer, into: &actions)
+    sockets.requests.shutOutPeer(peer)
+    complain("a message is \(error.explanation)", "requests", at: now)
+  }
+
+  private mutating func receiveSubscriptions() throws(ZMQError) {
+    for _ in 0..<Self.messagesPerTurn {
+      guard try sockets.timelines.receive(into: &message) == .received else { return }
+      // Subscriptions to anything but a topic match nothing that is ever published.
+      guard let (subscribe, topic) = message.withBytes({ Wire.decodeSubscription($0) }), subscribe else { continue }
+      core.onSubscribed(topic, into: &actions)
+    }
+  }
+
+  private mutating func receiveMesh(at now: Instant) throws(ZMQError) {
+    for _ in 0..<Self.messagesPerTurn {
+      guard try sockets.peers.receive(into: &message) == .received else { return }
+      do throws(WireError) {
+        let batch = try message.withBytes { bytes throws(WireError) in try Wire.decodeLogBatch(bytes) }
+        core.onLogBatch(batch, at: now, into: &actions)
+        reader.put(.grown)
+      } catch {
+        complain("an event is \(error.explanation)", "log", at: now)
+      }
+    }
+  }
+
+  private mutating func receiveRouter(at now: Instant) throws(ZMQError) {
+    while try sockets.router.socket.receive(into: &message) == .received {
+      do throws(WireError) {
+        let reply = try message.withBytes { bytes throws(WireError) in try Wire.decodeRouterReply(bytes) }
+        core.onRouter(reply, at: now, into: &actions)
+      } catch {
+        complain("the router's message is \(error.explanation)", "router", at: now)
+      }
+    }
+  }
+
+  private mutating func complain(_ what: String, _ port: String, at now: Instant) {
+    let (isAdmitted, heldBack) = complaints.admit(at: now)
+    if heldBack > 0 { logger.warning("\(heldBack) more bad messages in the minute before") }
+    if isAdmitted { logger.warning("bad input on the \(port) port, the peer is shut out: \(what)") }
+  }
+
+  // MARK: What is to be done
+
+  private mutating func carryOut() throws(ZMQError) {
+    while !actions.isEmpty {
+      // Carrying out an action may add others, behind all of these.
+      var orders: [MasterAction] = []
+      swap(&orders, &actions)
+      for order in orders { try carryOut(order) }
+      orders.removeAll(keepingCapacity: true)
+      if actions.isEmpty { swap(&orders, &actions) }
+    }
+  }
+
+  private mutating func carryOut(_ action: MasterAction) throws(ZMQError) {
+    switch action {
+    case .reply(let reply, let peer):
+      // A peer that is gone, or lets its replies pile up, loses its session; it comes back if it wants.
+      if try sockets.requests.send(Wire.encode(reply), to: peer) != .sent { core.onUnreachable(peer, into: &actions) }
+    case .publish(let post, let targets):
+      try publish(Wire.encode(post), to: targets)
+    case .mark(let position):
+      try publish([], to: [position])
+    case .append(let events, let head):
+      commits.put(.append(events, after: head))
+    case .catchUp(let position):
+      commits.put(.catchUp(after: position))
+    case .read(let id, let query):
+      reader.put(.read(id, query))
+    case .broadcast(let events):
+      _ = try sockets.mesh.send(Wire.encode(LogBatch(events: events)))
+    case .toRouter(let request):
+      try sockets.router.send(Wire.encode(request))
+    case .toSupervisor(let beat):
+      try sockets.supervisor.send(Wire.encode(.beat(beat)))
+    case .joinMesh(let member):
+      try sockets.peers.connect(member.log)
+    case .leaveMesh(let member):
+      // It may never have been connected, if its endpoint was taken over by its successor.
+      try? sockets.peers.disconnect(member.log)
+    case .note(let note):
+      logger.log(level: note.level, "\(note.text)")
+    case .exit:
+      hasExited = true
+    }
+  }
+
+  /// Publishes the bytes of one post on each topic: a header of its own for each, which libzmq keeps within the frame, and the
+  /// post's frame shared by all.
+  private mutating func publish(_ post: [UInt8], to targets: [Watching]) throws(ZMQError) {
+    var shared = try Message(copying: post)
+    for target in targets {
+      Wire.writeUpdateHeader(topic: target.topic, sequence: target.sequence, to: headerBuffer)
+      let header = UnsafeRawBufferPointer(headerBuffer)
+      guard try sockets.timelines.send(header, more: true) == .sent else { continue }
+      _ = try sockets.timelines.send(sharing: &shared)
+    }
+  }
+}
+
+extension MasterNote {
+  var level: Logger.Level {
+    switch self {
+    case .loggedIn, .loggedOut, .sessionLost: return .debug
+    case .storageFailed: return .error
+    default: return .info
+    }
+  }
+
+  var text: String {
+    switch self {
+    case .ready(let head): return "ready at event \(head)"
+    case .becameAvailable(let term): return "serves all clients now (term \(term))"
+    case .becameStandby: return "stands by"
+    case .loggedIn(let user, let isNew): return isNew ? "\(user) is new here" : "\(user) logged in"
+    case .loggedOut(let user): return "\(user) logged out"
+    case .sessionLost(let user): return "\(user) is gone"
+    case .storageFailed(let reason): return "the log can't take anything: \(reason)"
+    case .storageWorksAgain: return "the log works again"
+    case .holeRead(let from, let to): return "read events \(from) to \(to) from the log"
+    case .joined(let name): return "hears \(name)"
+    case .left(let name): return "no longer hears \(name)"
+    case .stopping: return "stopping"
+    }
+  }
+}

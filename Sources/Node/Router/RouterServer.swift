@@ -1,0 +1,194 @@
+// The router's shell: one ROUTER socket, the core, the loop.
+
+import Core
+import Glibc
+import Logging
+import Runtime
+public import Model
+import Wire
+import ZeroMQ
+
+/// What a router process needs to know.
+public struct RouterOptions: Sendable {
+  /// Where to listen: `tcp://ADDRESS:PORT`.
+  public var endpoint: String
+  public var timing: Timing
+  public var assignment: Assignment
+  public var folder: StateFolder
+  /// The supervisor that wants its beats.
+  public var supervisor: String
+
+  public init(endpoint: String, timing: Timing, assignment: Assignment, folder: StateFolder, supervisor: String) {
+    self.endpoint = endpoint
+    self.timing = timing
+    self.assignment = assignment
+    self.folder = folder
+    self.supervisor = supervisor
+  }
+}
+
+/// The routing server as a process.
+public struct RouterServer: ~Copyable {
+  private enum Token: Int { case signals, requests, supervisor }
+
+  /// Messages handled before the loop looks at its timers and signals again.
+  private static let messagesPerTurn = 500
+
+  private struct Sockets: ~Copyable {
+    let context: Context
+    var requests: ServerSocket
+    let supervisor: Outlet
+
+    init(_ options: RouterOptions) throws(ZMQError) {
+      let context = try Context(maxSockets: 64)
+      let requests = try ServerSocket(context, endpoint: options.endpoint, queued: 1_000, maxBytes: Limits.requestBytes)
+      let supervisor = try Outlet(
+        context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes)
+      self.context = context
+      self.requests = requests
+      self.supervisor = supervisor
+    }
+  }
+
+  private let options: RouterOptions
+  private let lock: NameLock
+  private let signals: StopSignals
+  private var sockets: Sockets
+  private var core: RouterCore
+  private var actions: [RouterAction] = []
+  private var complaints = ComplaintBook()
+  private let log: Logger
+  private let incarnation: Incarnation
+
+  /// Takes the name, and binds the port.
+  public init(_ options: RouterOptions) throws(NodeError) {
+    try options.folder.create()
+    let lock = try NameLock("router", in: options.folder)
+    let signals = try StopSignals()
+    let sockets: Sockets
+    do throws(ZMQError) {
+      sockets = try Sockets(options)
+    } catch {
+      throw NodeError("the router can't listen at \(options.endpoint): \(error.text)")
+    }
+    self.options = options
+    log = Logger(label: "router") { _ in ProcessLogHandler(name: "router") }
+    incarnation = Incarnation(UInt64(Clock.wall().milliseconds))
+    self.sockets = sockets
+    self.lock = lock
+    self.signals = signals
+    core = RouterCore(
+      pid: getpid(), incarnation: incarnation, timing: options.timing, assignment: options.assignment,
+      at: Clock.now())
+  }
+
+  /// Serves until told to stop.
+  public mutating func run() throws(NodeError) {
+    log.info("listening at \(sockets.requests.boundEndpoint) as process \(getpid())")
+    do throws(ZMQError) {
+      try loop()
+    } catch {
+      throw NodeError("the router failed: \(error)")
+    }
+    log.info("stopped")
+  }
+
+  private mutating func loop() throws(ZMQError) {
+    var poller = Poller()
+    try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
+    try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
+    try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
+    var ready: [Ready] = []
+    var nextBeat = Clock.now()
+    var planned: Instant?
+    while true {
+      let wake = min(core.nextWake ?? .distantFuture, nextBeat)
+      try poller.wait(nanoseconds: max(0, (wake - Clock.now()).nanoseconds), into: &ready)
+      let now = Clock.now()
+      core.onTimers(at: now, planned: planned, into: &actions)
+      if nextBeat <= now {
+        nextBeat = now + options.timing.heartbeat
+        let beat = ChildBeat(name: "router", pid: getpid(), incarnation: incarnation, commitAge: 0)
+        try sockets.supervisor.send(Wire.encode(.beat(beat)))
+      }
+      for item in ready {
+        switch Token(rawValue: item.token)! {
+        case .signals: if signals.take() != nil { return }
+        case .requests: try receive(at: now)
+        case .supervisor: try drain(sockets.supervisor.socket)
+        }
+      }
+      try carryOut(at: now)
+      planned = min(core.nextWake ?? .distantFuture, nextBeat)
+    }
+  }
+
+  private mutating func receive(at now: Instant) throws(ZMQError) {
+    for _ in 0..<Self.messagesPerTurn {
+      switch try sockets.requests.receive() {
+      case .nothing: return
+      case .garbage(_, let what): complain(what, at: now)
+      case .message(let peer):
+        do throws(WireError) {
+          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in try Wire.decodeRouterRequest(bytes) }
+          core.onRequest(request, from: peer, at: now, into: &actions)
+        } catch {
+          sockets.requests.shutOutPeer(peer)
+          complain("a message is \(error.explanation)", at: now)
+        }
+      }
+      if actions.count > 1_000 { try carryOut(at: now) }
+    }
+  }
+
+  private mutating func complain(_ what: String, at now: Instant) {
+    let (isAdmitted, heldBack) = complaints.admit(at: now)
+    if heldBack > 0 { log.warning("\(heldBack) more bad messages in the minute before") }
+    if isAdmitted { log.warning("bad input on the router's port, the peer is shut out: \(what)") }
+  }
+
+  private mutating func carryOut(at now: Instant) throws(ZMQError) {
+    while !actions.isEmpty {
+      let orders = actions
+      actions.removeAll(keepingCapacity: true)
+      for order in orders {
+        switch order {
+        case .send(let reply, let peer):
+          if try sockets.requests.send(Wire.encode(reply), to: peer) == .unroutable {
+            core.onUnroutable(peer, at: now, into: &actions)
+          }
+        case .note(let note): log.log(level: note.level, "\(note.text)")
+        }
+      }
+    }
+  }
+}
+
+/// Reads and drops what waits at a socket that nothing is expected from.
+func drain(_ socket: borrowing Socket) throws(ZMQError) {
+  var message = Message()
+  while try socket.receive(into: &message) == .received {}
+}
+
+extension RouterNote {
+  var level: Logger.Level {
+    switch self {
+    case .registered, .returned, .chosen: return .info
+    case .lost(_, .left): return .info
+    case .lost, .refused: return .warning
+    case .nobodyAvailable: return .error
+    }
+  }
+
+  var text: String {
+    switch self {
+    case .registered(let master, let requests): return "\(master.name) registered at \(requests)"
+    case .lost(let master, .left): return "\(master.name) left"
+    case .lost(let master, let cause): return "\(master.name) is lost: \(cause.rawValue)"
+    case .returned(let master): return "\(master.name) is back"
+    case .chosen(let master, let term): return "\(master.name) is the available server now (term \(term))"
+    case .nobodyAvailable: return "no master is available"
+    case .refused(let name, let reason): return "\(name) is refused: \(reason)"
+    }
+  }
+}

@@ -1,0 +1,93 @@
+// A ROUTER socket that serves: numbers its peers, checks frames, and shuts out who sends garbage.
+
+import Model
+import ZeroMQ
+
+/// The listening side of a link.
+///
+/// The socket numbers its peers itself; one that chose its own identity (which another could steal) is not served. A message has
+/// one payload frame. Whoever sends anything else is shut out: its connection's later messages are dropped unread.
+struct ServerSocket: ~Copyable {
+  enum Received {
+    case nothing
+    /// The payload is in `payload`.
+    case message(PeerID)
+    /// Not a message of this protocol; the peer is shut out. Nil: a peer that numbered itself.
+    case garbage(PeerID?, String)
+  }
+
+  private static let shutOutMax = 4_096
+  /// ROUTER's own identities: a zero byte and a 32-bit number. Peers can't choose one that starts with zero.
+  private static let identityBytes = 5
+
+  let socket: Socket
+  /// Where it listens, with the port that was chosen.
+  let boundEndpoint: String
+  private var frames = Multipart(maxFrames: Limits.frames)
+  private var shutOut: Set<PeerID> = []
+
+  /// Opens and binds the socket.
+  ///
+  /// - Parameter endpoint: where to listen; port `*` for any free one. `boundEndpoint` is where it does.
+  init(_ context: borrowing Context, endpoint: String, queued: Int, maxBytes: Int) throws(ZMQError) {
+    let socket = try context.makeSocket(.router)
+    try socket.set(
+      .linger(.milliseconds(500)), .routerMandatory(true), .sendHighWaterMark(queued), .receiveHighWaterMark(1_000),
+      .maxMessageSize(maxBytes), .backlog(4_096), .handshakeInterval(.seconds(5)))
+    if endpoint.contains("[") { try socket.set(.ipv6(true)) }
+    boundEndpoint = try socket.bind(endpoint)
+    self.socket = socket
+  }
+
+  /// Receives the next message, if there is one.
+  mutating func receive() throws(ZMQError) -> Received {
+    while true {
+      switch try socket.receive(into: &frames) {
+      case .wouldBlock: return .nothing
+      case .tooManyFrames(let dropped):
+        guard let peer = peerOfFrames() else { return .garbage(nil, "a peer with an identity of its own choice") }
+        if shutOut.contains(peer) { continue }
+        shutOutPeer(peer)
+        return .garbage(peer, "a message of \(dropped + Limits.frames - 1) frames")
+      case .received:
+        guard let peer = peerOfFrames() else { return .garbage(nil, "a peer with an identity of its own choice") }
+        if shutOut.contains(peer) { continue }
+        guard frames.count == Limits.frames else {
+          shutOutPeer(peer)
+          return .garbage(peer, "a message without payload")
+        }
+        return .message(peer)
+      }
+    }
+  }
+
+  /// The payload of the message just received.
+  var payload: Message {
+    _read { yield frames[1] }
+  }
+
+  /// From now on, drop what comes on this connection.
+  mutating func shutOutPeer(_ peer: PeerID) {
+    if shutOut.count >= Self.shutOutMax { shutOut.removeAll(keepingCapacity: true) }
+    shutOut.insert(peer)
+  }
+
+  /// Sends to a peer: `.unroutable` if it is gone, `.wouldBlock` if it does not read.
+  borrowing func send(_ bytes: [UInt8], to peer: PeerID) throws(ZMQError) -> SendResult {
+    let identity = (UInt8(0), peer.rawValue.bigEndian)
+    let result = try withUnsafeTemporaryAllocation(byteCount: Self.identityBytes, alignment: 1) { buffer throws(ZMQError) in
+      buffer[0] = identity.0
+      buffer.storeBytes(of: identity.1, toByteOffset: 1, as: UInt32.self)
+      return try socket.send(UnsafeRawBufferPointer(buffer), more: true)
+    }
+    guard result == .sent else { return result }
+    return try socket.send(bytes)
+  }
+
+  private func peerOfFrames() -> PeerID? {
+    frames[0].withUnsafeBytes { bytes in
+      guard bytes.count == Self.identityBytes, bytes[0] == 0 else { return nil }
+      return PeerID(UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt32.self)))
+    }
+  }
+}

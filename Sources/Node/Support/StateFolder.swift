@@ -1,0 +1,96 @@
+// The folder in which a cluster keeps its log, locks, sockets and process logs.
+
+import CSpawn
+import Glibc
+
+/// Why a process can't run, in one line for the user.
+public struct NodeError: Error, Hashable, CustomStringConvertible {
+  public var description: String
+  public init(_ description: String) { self.description = description }
+
+  /// What the system said, after what was tried.
+  static func system(_ what: String, _ code: Int32 = errno) -> NodeError {
+    NodeError("\(what): \(String(cString: strerror(abs(code))))")
+  }
+}
+
+/// The paths below a topology's `state` folder.
+///
+/// ```
+/// log.db index.db …      the log
+/// run/NAME.lock          held for life by the process NAME; says its pid
+/// run/NAME.sock          where the supervisor NAME listens
+/// log/NAME.log           what the process NAME had to say
+/// ```
+public struct StateFolder: Hashable, Sendable {
+  public let path: String
+
+  public init(path: String) { self.path = path }
+
+  public var runFolder: String { path + "/run" }
+  public var logFolder: String { path + "/log" }
+  public func lock(of name: String) -> String { "\(runFolder)/\(name).lock" }
+  public func socket(of name: String) -> String { "\(runFolder)/\(name).sock" }
+  public func endpoint(of name: String) -> String { "ipc://" + socket(of: name) }
+  public func log(of name: String) -> String { "\(logFolder)/\(name).log" }
+
+  /// Makes the folders, for the owner only, where they are missing, and checks that they can be written to.
+  public func create() throws(NodeError) {
+    for folder in [path, runFolder, logFolder] {
+      if mkdir(folder, 0o700) != 0, errno != EEXIST { throw .system("can't make the state folder \(folder)") }
+      var status = stat()
+      guard stat(folder, &status) == 0 else { throw .system("can't use the state folder \(folder)") }
+      guard status.st_mode & S_IFMT == S_IFDIR else { throw NodeError("\(folder) is not a folder") }
+      guard access(folder, W_OK | X_OK) == 0 else { throw .system("can't write to the state folder \(folder)") }
+    }
+  }
+
+  /// The process that runs under this name; nil if none does.
+  ///
+  /// Not to be asked by the process itself about its own name: closing the file would release its lock.
+  public func owner(of name: String) -> Int32? {
+    let descriptor = open(lock(of: name), O_RDWR | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    let pid = tinysns_lock_owner(descriptor)
+    return pid > 0 ? pid : nil
+  }
+
+  /// The names under which processes have run here, sorted; they may run or not.
+  public func knownNames() -> [String] {
+    guard let folder = opendir(runFolder) else { return [] }
+    defer { closedir(folder) }
+    var names: [String] = []
+    while let entry = readdir(folder) {
+      let file = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if file.hasSuffix(".lock") { names.append(String(file.dropLast(5))) }
+    }
+    return names.sorted()
+  }
+}
+
+/// A name that only one living process can hold. Released by the kernel when the process ends, however it ends.
+public struct NameLock: ~Copyable {
+  private let descriptor: Int32
+
+  /// Takes the name, or throws who has it.
+  public init(_ name: String, in folder: StateFolder) throws(NodeError) {
+    let path = folder.lock(of: name)
+    descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw .system("can't open \(path)") }
+    let code = tinysns_lock_try(descriptor)
+    guard code == 0 else {
+      let owner = tinysns_lock_owner(descriptor)
+      close(descriptor)
+      guard code == -EAGAIN || code == -EACCES else { throw .system("can't lock \(path)", code) }
+      throw NodeError("\(name) runs already, as process \(owner)")
+    }
+    let pid = Array("\(getpid())\n".utf8)
+    ftruncate(descriptor, 0)
+    _ = pwrite(descriptor, pid, pid.count, 0)
+  }
+
+  deinit { close(descriptor) }
+}

@@ -1,0 +1,94 @@
+// A queue between threads.
+
+import CSpawn
+import Glibc
+
+/// A queue between threads. The consumer sleeps on it; or, if it polls descriptors, is woken by an eventfd.
+///
+/// `@unchecked Sendable`: all state is behind the mutex.
+public final class Mailbox<Element: Sendable>: @unchecked Sendable {
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+  private var elements: [Element] = []
+  private var isClosed = false
+  private let bell: Int32?
+
+  /// - Parameter bell: an eventfd that is rung when something is put in.
+  public init(bell: Int32? = nil) {
+    pthread_mutex_init(mutex, nil)
+    pthread_cond_init(condition, nil)
+    self.bell = bell
+  }
+
+  deinit {
+    pthread_mutex_destroy(mutex)
+    pthread_cond_destroy(condition)
+    mutex.deallocate()
+    condition.deallocate()
+  }
+
+  public func put(_ element: Element) {
+    pthread_mutex_lock(mutex)
+    elements.append(element)
+    pthread_cond_signal(condition)
+    pthread_mutex_unlock(mutex)
+    if let bell { _ = tinysns_eventfd_ring(bell) }
+  }
+
+  /// Nothing more will be put in: `take` returns nil once the queue is empty.
+  public func close() {
+    pthread_mutex_lock(mutex)
+    isClosed = true
+    pthread_cond_broadcast(condition)
+    pthread_mutex_unlock(mutex)
+    if let bell { _ = tinysns_eventfd_ring(bell) }
+  }
+
+  /// Waits for elements and takes all of them, in order; nil once closed and empty.
+  public func takeAll() -> [Element]? {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    while elements.isEmpty && !isClosed { pthread_cond_wait(condition, mutex) }
+    if elements.isEmpty { return nil }
+    defer { elements = [] }
+    return elements
+  }
+
+  /// As `takeAll`, but gives up after so many milliseconds, with an empty array.
+  public func takeAll(waitingAtMost milliseconds: Int) -> [Element]? {
+    var deadline = timespec()
+    clock_gettime(CLOCK_REALTIME, &deadline)
+    deadline.tv_nsec += milliseconds % 1_000 * 1_000_000
+    deadline.tv_sec += milliseconds / 1_000 + deadline.tv_nsec / 1_000_000_000
+    deadline.tv_nsec %= 1_000_000_000
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    while elements.isEmpty && !isClosed {
+      if pthread_cond_timedwait(condition, mutex, &deadline) == ETIMEDOUT { return [] }
+    }
+    if elements.isEmpty { return nil }
+    defer { elements = [] }
+    return elements
+  }
+
+  /// Whether it is closed and everything has been taken.
+  public var isFinished: Bool {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return isClosed && elements.isEmpty
+  }
+
+  public var isEmpty: Bool {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return elements.isEmpty
+  }
+
+  /// Takes what is there without waiting.
+  public func takeNow() -> [Element] {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    defer { elements = [] }
+    return elements
+  }
+}

@@ -1,0 +1,150 @@
+// How an event lies in the log's table, and the checksum that guards it.
+
+import GRDB
+import GRDBSQLite
+import Log
+import Model
+
+/// The table of the log: one row an event, appended and never changed. No other index, no trigger: a commit costs the pages that
+/// its events fill, and nothing else.
+enum EventRow {
+  static let schema = """
+    CREATE TABLE events (
+      id       INTEGER PRIMARY KEY,  -- contiguous from 1
+      time     INTEGER NOT NULL,     -- milliseconds since 1970
+      client   INTEGER,              -- the request that caused it: client, as a signed number,
+      number   INTEGER,              --   and number; both NULL if none
+      kind     INTEGER NOT NULL,     -- 1 account created, 2 posted, 3 followed, 4 unfollowed
+      account  INTEGER NOT NULL,     -- who acts
+      other    INTEGER,              -- who is followed or unfollowed
+      text     TEXT,                 -- the name, or the post
+      checksum INTEGER NOT NULL      -- CRC-32C over all the others
+    ) STRICT
+    """
+
+  static let columns = "id, time, client, number, kind, account, other, text, checksum"
+  static let insertion = "INSERT INTO events (\(columns)) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+
+  enum Kind {
+    static let accountCreated: Int64 = 1
+    static let posted: Int64 = 2
+    static let followed: Int64 = 3
+    static let unfollowed: Int64 = 4
+  }
+
+  // MARK: Writing
+
+  /// Inserts `event` through a statement of `insertion`.
+  @inline(__always)
+  static func insert(_ event: Event, through rows: Rows) throws {
+    switch event.change {
+    case .accountCreated(let account, var name):
+      try name.withUTF8 { try insert(event, Kind.accountCreated, account, nil, $0, through: rows) }
+    case .posted(let author, var text):
+      try text.withUTF8 { try insert(event, Kind.posted, author, nil, $0, through: rows) }
+    case .followed(let follower, let followed):
+      try insert(event, Kind.followed, follower, followed, nil, through: rows)
+    case .unfollowed(let follower, let followed):
+      try insert(event, Kind.unfollowed, follower, followed, nil, through: rows)
+    }
+  }
+
+  @inline(__always)
+  private static func insert(
+    _ event: Event, _ kind: Int64, _ account: AccountID, _ other: AccountID?, _ text: UnsafeBufferPointer<UInt8>?,
+    through rows: Rows
+  ) throws {
+    let id = event.id.stored
+    let time = event.time.milliseconds
+    rows.bind(id, at: 1)
+    rows.bind(time, at: 2)
+    var client: Int64 = 0
+    var number: Int64 = 0
+    if let request = event.request {
+      client = Int64(bitPattern: request.client.rawValue)
+      number = Int64(bitPattern: request.number)
+      rows.bind(client, at: 3)
+      rows.bind(number, at: 4)
+    } else {
+      rows.bindNull(at: 3)
+      rows.bindNull(at: 4)
+    }
+    rows.bind(kind, at: 5)
+    rows.bind(Int64(account.rawValue), at: 6)
+    if let other { rows.bind(Int64(other.rawValue), at: 7) } else { rows.bindNull(at: 7) }
+    if let text { rows.bind(text, at: 8) } else { rows.bindNull(at: 8) }
+    let checksum = checksum(
+      id: id, time: time, client: client, number: number, hasRequest: event.request != nil, kind: kind,
+      account: Int64(account.rawValue), other: Int64(other?.rawValue ?? 0), text: text)
+    rows.bind(checksum, at: 9)
+    try rows.run()
+  }
+
+  @inline(__always)
+  private static func checksum(
+    id: Int64, time: Int64, client: Int64, number: Int64, hasRequest: Bool, kind: Int64, account: Int64, other: Int64,
+    text: UnsafeBufferPointer<UInt8>?
+  ) -> Int64 {
+    var checksum = CRC32C()
+    checksum.add(UInt64(bitPattern: id))
+    checksum.add(UInt64(bitPattern: time))
+    checksum.add(UInt64(bitPattern: client))
+    checksum.add(UInt64(bitPattern: number))
+    checksum.add(UInt64(bitPattern: account))
+    checksum.add(UInt64(bitPattern: other))
+    let shape = UInt64(bitPattern: kind) | (hasRequest ? 1 << 8 : 0) | (text == nil ? 0 : 1 << 9)
+    checksum.add(shape | UInt64(text?.count ?? 0) << 16)
+    if let text { checksum.add(text) }
+    return Int64(checksum.value)
+  }
+
+  // MARK: Reading
+
+  /// Reads the current row of a statement that selects `columns`.
+  static func event(in rows: Rows, path: String) throws -> Event {
+    try verify(rows, path: path)
+    let id = EventID(stored: rows.integer(0))
+    let account = AccountID(UInt32(truncatingIfNeeded: rows.integer(5)))
+    let other = AccountID(UInt32(truncatingIfNeeded: rows.integer(6)))
+    let change: Change
+    switch rows.integer(4) {
+    case Kind.accountCreated: change = .accountCreated(account, name: text(of: rows))
+    case Kind.posted: change = .posted(account, text: text(of: rows))
+    case Kind.followed: change = .followed(account, other)
+    case Kind.unfollowed: change = .unfollowed(account, other)
+    case let kind: throw LogError.corrupt("\(path): event \(id) is of unknown kind \(kind)")
+    }
+    return Event(
+      id: id, time: Timestamp(milliseconds: rows.integer(1)), request: request(in: rows), change: change)
+  }
+
+  /// The post in the current row, which is one.
+  static func post(in rows: Rows, path: String) throws -> StoredPost {
+    try verify(rows, path: path)
+    return StoredPost(
+      id: EventID(stored: rows.integer(0)), author: AccountID(UInt32(truncatingIfNeeded: rows.integer(5))),
+      time: Timestamp(milliseconds: rows.integer(1)), text: text(of: rows))
+  }
+
+  /// The request of the event in the current row.
+  @inline(__always)
+  static func request(in rows: Rows) -> RequestID? {
+    guard !rows.isNull(2) else { return nil }
+    return RequestID(
+      client: ClientID(UInt64(bitPattern: rows.integer(2))), number: UInt64(bitPattern: rows.integer(3)))
+  }
+
+  static func text(of rows: Rows) -> String { String(decoding: rows.bytes(7), as: UTF8.self) }
+
+  /// Holds the current row to its checksum.
+  @inline(__always)
+  static func verify(_ rows: Rows, path: String) throws {
+    let expected = checksum(
+      id: rows.integer(0), time: rows.integer(1), client: rows.integer(2), number: rows.integer(3),
+      hasRequest: !rows.isNull(2), kind: rows.integer(4), account: rows.integer(5), other: rows.integer(6),
+      text: rows.isNull(7) ? nil : rows.bytes(7))
+    guard rows.integer(8) == expected else {
+      throw LogError.corrupt("\(path): event \(rows.integer(0)) is damaged (its checksum does not match)")
+    }
+  }
+}

@@ -1,0 +1,33 @@
+// Deliberate faults of the product, by which the checkers show that they can fail.
+
+/// A fault put between a core and its simulated shell. The product's code knows nothing of it; only tests choose one.
+package enum Defect: String, CaseIterable, Sendable {
+  /// The commit thread says "appended" before it has appended.
+  case acknowledgeBeforeCommit = "acknowledge before the commit"
+  /// Masters learn of other masters' events without the requests that caused them.
+  case forgetRequestIDs = "forget request ids"
+  /// A client takes a repeated post for a new request.
+  case repeatUnderANewNumber = "repeat under a new number"
+  case ignoreASequenceGap = "ignore a gap in the sequence"
+  /// Pongs don't tell how far topics have come.
+  case ignoreALostTail = "ignore a lost tail"
+  case publishOutOfOrder = "publish out of order"
+  /// A client's word evicts a master.
+  case believeASuspicion = "believe a client's suspicion"
+  case respawnWithoutKilling = "respawn without killing the hung one"
+  /// A Hello's newest event is ignored.
+  case answerBehindTheCursor = "answer behind the client's cursor"
+  case loseSubscriptions = "lose subscriptions on reconnect"
+  case returningMasterTakesTheChair = "a returning master unseats the available one"
+  /// Other masters hear of a commit that may yet fail.
+  case broadcastBeforeCommit = "broadcast before the commit"
+  /// A starting master takes the derived tables for the newest state.
+  case startWithoutCatchingUp = "start without catching up"
+  /// A repair's page has nothing in it.
+  case readWithoutWhatWasMissed = "repair without what was missed"
+  /// "Behind" is answered by appending at the new head unseen.
+  case appendWithoutLooking = "append without looking at what came between"
+  case forgetADeadline = "forget a deadline"
+  /// A supervisor that was frozen takes its own absence for its child's silence.
+  case takeOwnAbsenceForSilence = "take one's own absence for a child's silence"
+}

@@ -1,0 +1,405 @@
+// A master's simulated shell: the loop, the commit thread, the reading thread.
+
+import Core
+import Log
+import Model
+import Wire
+
+final class MasterProcess: Process {
+  private(set) var core: MasterCore
+  let log: MemoryLog
+  private var actions: [MasterAction] = []
+  private var next = 0
+  private let supervisorName: String
+  private var router: Link?
+  private var supervisor: Link?
+  private var mesh: [MasterIdentity: Link] = [:]
+  let registration: Registration
+  /// The append that was ordered and has not been answered.
+  private var append: (events: [Event], after: EventID, isAcknowledged: Bool)?
+  /// What the commit thread has to do, in order; the first is under way.
+  private var commitJobs: [() -> Void] = []
+  /// The same of the reading thread.
+  private var readJobs: [() -> Void] = []
+
+  var identity: MasterIdentity { registration.master }
+
+  init(world: World, name: String, host: Int, pid: Int32, supervisor: String) {
+    log = MemoryLog(disk: world.disk.memory)
+    supervisorName = supervisor
+    let identity = MasterIdentity(name: name, incarnation: Incarnation(UInt64(world.wall(ofHost: host).milliseconds)))
+    let suffix = world.settings.usesFreshPorts ? ":\(pid)" : ""
+    registration = Registration(
+      master: identity, pid: pid, requests: "tcp://\(name)\(suffix)/requests",
+      timelines: "tcp://\(name)\(suffix)/timelines", log: "tcp://\(name)\(suffix)/log",
+      beat: MasterBeat(master: identity, head: .zero, sessions: 0, commitAge: 0, term: 0, roster: 0))
+    core = MasterCore(
+      registration: registration, timing: world.settings.timing, assignment: world.settings.assignment,
+      random: .seeded(world.random.next()))
+    super.init(world: world, name: name, host: host, pid: pid)
+  }
+
+  override func start() {
+    for address in [registration.requests, registration.timelines, registration.log] {
+      world.network.listen(self, on: address)
+    }
+    router = world.network.dial(.masterRouter, from: self, to: RouterProcess.address)
+    supervisor = world.network.dial(.supervision, from: self, to: SupervisorProcess.address(of: supervisorName))
+    core.start(at: clock, into: &actions)
+    onThread(after: world.disk.readLatency()) { [self] in load() }
+    indexNow()
+    finishActions()
+    planNext()
+  }
+
+  private func load() {
+    if world.disk.stall > .zero { return onThread(after: world.disk.stall) { [self] in load() } }
+    do {
+      var snapshot = try log.snapshot()
+      if world.defect == .forgetRequestIDs { snapshot.windows = [] }
+      if world.defect == .startWithoutCatchingUp, Int(snapshot.upTo.rawValue) < world.disk.memory.durable.count {
+        var current = DerivedState()
+        for event in world.disk.memory.durable { current.apply(event) }
+        let head = current.snapshot
+        snapshot = Snapshot(
+          upTo: head.upTo, time: head.time, names: head.names,
+          following: snapshot.following + head.names.dropFirst(snapshot.names.count).map { _ in [] },
+          posts: snapshot.posts,
+          newestByAuthor: snapshot.newestByAuthor + head.names.dropFirst(snapshot.names.count).map { _ in [] },
+          windows: head.windows)
+      }
+      let loaded = snapshot
+      enqueue(.callback { [self] in core.onSnapshot(loaded, at: clock, into: &actions) })
+    } catch {
+      world.note([self], 31, 0) { "can't load: \(error)" }
+      world.exit(self)
+    }
+  }
+
+  /// The commit thread writes the derived tables now and then.
+  private func indexNow() {
+    onThread(after: world.settings.disk.indexEvery) { [self] in
+      if core.isServing, append == nil, world.disk.stall == .zero { _ = try? log.index(limit: 256) }
+      indexNow()
+    }
+  }
+
+  override var nextWake: Instant? { core.nextWake }
+
+  override func terminate() {
+    enqueue(.callback { [self] in core.stop(at: clock, into: &actions) })
+  }
+
+  override func onDied() { world.disk.died(self) }
+
+  // MARK: A turn
+
+  override func onTimers(at now: Instant, planned: Instant?) { core.onTimers(at: now, into: &actions) }
+
+  override func handle(_ input: Input, at now: Instant) {
+    switch input {
+    case .callback(let body): body()
+    case .lost: break
+    case .frame(let frame, let peer):
+      let link = frame.link
+      switch link.kind {
+      case .session:
+        onRequest(frame.bytes, from: peer, link, at: now)
+      case .timelines:
+        guard let (subscribes, topic) = Wire.decodeSubscription(frame.bytes) else { return }
+        if subscribes {
+          link.subscribed.insert(topic)
+          core.onSubscribed(topic, into: &actions)
+        } else {
+          link.subscribed.remove(topic)
+        }
+      case .masterRouter:
+        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else { return }
+        core.onRouter(reply, at: now, into: &actions)
+      case .mesh where link.dialer === self:
+        guard link.isOpen,
+          let batch = world.decoded({ () throws(WireError) in try Wire.decodeLogBatch(frame.bytes) })
+        else { return }
+        core.onLogBatch(LogBatch(events: forgetting(batch.events)), at: now, into: &actions)
+      case .mesh, .supervision, .clientRouter: break
+      }
+    }
+  }
+
+  private func onRequest(_ bytes: [UInt8], from peer: PeerID, _ link: Link, at now: Instant) {
+    guard bytes.count <= Limits.requestBytes else {
+      // ZeroMQ drops the connection.
+      world.network.cut(link, dialerLearns: true, listenerLearns: true)
+      return
+    }
+    do throws(WireError) {
+      var request = try Wire.decodeRequest(bytes)
+      world.note([link.dialer, self], 30, bytes.count) { "\(request.number) \(request.body)" }
+      if world.defect == .answerBehindTheCursor, case .hello(var hello) = request.body {
+        hello.newest = .zero
+        request.body = .hello(hello)
+      }
+      core.onRequest(request, from: peer, at: now, into: &actions)
+    } catch {
+      world.note([link.dialer, self], 30, -1) { "malformed: \(error)" }
+      let refusal = Refusal(.invalid, "the message is \(error.explanation)")
+      actions.append(.reply(Reply(number: Wire.requestNumber(in: bytes.span.bytes), body: .refused(refusal)), to: peer))
+      core.onMalformed(from: peer, into: &actions)
+    }
+  }
+
+  private func forgetting(_ events: [Event]) -> [Event] {
+    guard world.defect == .forgetRequestIDs else { return events }
+    return events.map { event in
+      var event = event
+      event.request = nil
+      return event
+    }
+  }
+
+  override func endTurn(at now: Instant) {
+    core.flush(at: now, wall: wall, into: &actions)
+    finishActions()
+  }
+
+  override func finishActions() {
+    if world.defect == .publishOutOfOrder, next == 0 { swapPublished() }
+    while next < actions.count {
+      guard mayAct() else { return }
+      let action = actions[next]
+      next += 1
+      carryOut(action)
+    }
+    actions.removeAll(keepingCapacity: true)
+    next = 0
+    world.checkers.log.onHead(core.head, of: self)
+  }
+
+  private func swapPublished() {
+    var last: Int?
+    for index in actions.indices {
+      guard case .publish(let post, let targets) = actions[index] else { continue }
+      if let former = last, case .publish(let earlier, let places) = actions[former],
+        places.map(\.topic) == targets.map(\.topic)
+      {
+        actions[former] = .publish(post, to: places)
+        actions[index] = .publish(earlier, to: targets)
+        last = nil
+      } else {
+        last = index
+      }
+    }
+  }
+
+  private func carryOut(_ action: MasterAction) {
+    switch action {
+    case .reply(var reply, let peer):
+      guard let link = peers[peer] else {
+        core.onUnreachable(peer, into: &actions)
+        return
+      }
+      if link.isUp, link.peer == peer, link.queuedToDialer >= world.settings.network.repliesQueued {
+        core.onUnreachable(peer, into: &actions)
+        return
+      }
+      if world.defect == .ignoreALostTail, case .pong(var pong) = reply.body {
+        pong.topics = []
+        reply.body = .pong(pong)
+      }
+      if world.defect == .readWithoutWhatWasMissed, case .page(var page) = reply.body {
+        page.posts = []
+        reply.body = .page(page)
+      }
+      world.note([self, link.dialer], 32, Int(truncatingIfNeeded: reply.number)) { "\(reply.number) \(reply.body)" }
+      world.checkers.acknowledgements.onReply(reply, from: self, to: link.dialer)
+      world.network.reply(Wire.encode(reply), on: link, peer: peer)
+    case .publish(let post, let targets):
+      let encoded = Wire.encode(post)
+      for target in targets { publish(target, encoded, post.id) }
+    case .mark(let position): publish(position, [], .zero)
+    case .append(let events, let after):
+      world.checkers.limits.onCommit(events, by: self)
+      append = (events, after, false)
+      if world.defect == .broadcastBeforeCommit { broadcast(events) }
+      if world.defect == .acknowledgeBeforeCommit {
+        append!.isAcknowledged = true
+        finishAppend(.appended)
+      }
+      commit { [self] in world.disk.takeTurn(self) }
+    case .catchUp(let after): commit { [self] in waitForDisk { [self] in catchUp(after) } }
+    case .read(let id, let query): read { [self] in waitForDisk { [self] in answer(id, query) } }
+    case .broadcast(let events): broadcast(events)
+    case .toRouter(let request):
+      guard let router else { return }
+      world.network.send(Wire.encode(request), on: router)
+    case .toSupervisor(let beat):
+      guard let supervisor else { return }
+      world.network.send(Wire.encode(SupervisorRequest.beat(beat)), on: supervisor)
+    case .joinMesh(let member):
+      let link = world.network.dial(.mesh, from: self, to: member.log)
+      link.wantsAll = true
+      precondition(mesh[member.master] == nil, "\(name) joins \(member.master) twice")
+      mesh[member.master] = link
+    case .leaveMesh(let member):
+      guard let link = mesh.removeValue(forKey: member.master) else {
+        preconditionFailure("\(name) leaves \(member.master), which it has not joined")
+      }
+      world.network.close(link)
+    case .note(let note): world.note([self], 33, 0) { "\(note)" }
+    case .exit: world.exit(self)
+    }
+  }
+
+  private func publish(_ position: Watching, _ post: [UInt8], _ id: EventID) {
+    var bytes: [UInt8]?
+    for link in subscribers where link.kind == .timelines && link.isUp && link.subscribed.contains(position.topic) {
+      guard link.queuedToDialer < world.settings.network.updatesQueued else {
+        world.note([self, link.dialer], 34, Int(id.rawValue)) { "drops update \(position.sequence)" }
+        continue
+      }
+      if bytes == nil { bytes = Wire.encodeUpdateHeader(topic: position.topic, sequence: position.sequence) + post }
+      world.note([self, link.dialer], 35, Int(id.rawValue)) {
+        post.isEmpty ? "marker \(position.sequence)" : "update \(position.sequence): post \(id)"
+      }
+      world.network.reply(bytes!, on: link, peer: link.peer)
+    }
+  }
+
+  private func broadcast(_ events: [Event]) {
+    let bytes = Wire.encode(LogBatch(events: events))
+    for link in subscribers where link.kind == .mesh && link.isUp && link.isSubscribedToAll {
+      guard link.queuedToDialer < world.settings.network.updatesQueued else { continue }
+      world.network.reply(bytes, on: link, peer: link.peer)
+    }
+  }
+
+  // MARK: The commit thread
+
+  /// It is this master's turn to append.
+  func onTurn() {
+    onThread(after: .microseconds(5)) { [self] in write() }
+  }
+
+  private func write() {
+    if world.disk.stall > .zero { return onThread(after: world.disk.stall) { [self] in write() } }
+    guard let job = append else { preconditionFailure("\(name) has the turn and nothing to append") }
+    do {
+      switch try log.begin(job.events, after: job.after) {
+      case .begun: onThread(after: world.disk.commitLatency()) { [self] in sync() }
+      case .behind where world.defect == .appendWithoutLooking:
+        let head = try log.head()
+        let events = job.events.enumerated().map { offset, event in
+          Event(id: head.advanced(by: offset + 1), time: event.time, request: event.request, change: event.change)
+        }
+        _ = try log.begin(events, after: head)
+        onThread(after: world.disk.commitLatency()) { [self] in sync() }
+      case .behind:
+        let events = try log.read(after: job.after, limit: Limits.readEvents)
+        world.disk.endTurn(self)
+        finishAppend(.behind(forgetting(events)))
+      case .busy: preconditionFailure("\(name) has the turn, and another append is under way")
+      }
+    } catch {
+      world.disk.endTurn(self)
+      finishAppend(.failed("\(error)"))
+    }
+  }
+
+  private func sync() {
+    if world.disk.stall > .zero { return onThread(after: world.disk.stall) { [self] in sync() } }
+    do throws(LogError) {
+      try log.sync()
+      world.observeLog()
+      world.disk.endTurn(self)
+      finishAppend(.appended)
+    } catch {
+      world.disk.endTurn(self)
+      finishAppend(.failed("\(error)"))
+    }
+  }
+
+  private func finishAppend(_ outcome: CommitOutcome) {
+    if let job = append, job.isAcknowledged, case .appended = outcome {
+      // The defect: the loop hears of it before it is done, and not again.
+      append!.isAcknowledged = false
+      tell(outcome)
+      return
+    }
+    defer { commitDone() }
+    guard world.defect != .acknowledgeBeforeCommit else { return }
+    append = nil
+    tell(outcome)
+  }
+
+  private func tell(_ outcome: CommitOutcome) {
+    onThread(after: .microseconds(20)) { [self] in
+      enqueue(.callback { [self] in core.onCommit(outcome, at: clock, into: &actions) })
+    }
+  }
+
+  private func commit(_ job: @escaping () -> Void) {
+    commitJobs.append(job)
+    if commitJobs.count == 1 { job() }
+  }
+
+  private func commitDone() {
+    commitJobs.removeFirst()
+    commitJobs.first?()
+  }
+
+  // MARK: The reading thread
+
+  private func read(_ job: @escaping () -> Void) {
+    readJobs.append(job)
+    if readJobs.count == 1 { job() }
+  }
+
+  private func readDone() {
+    readJobs.removeFirst()
+    readJobs.first?()
+  }
+
+  private func waitForDisk(_ job: @escaping () -> Void) {
+    onThread(after: world.disk.stall + world.disk.readLatency()) { [self] in
+      if world.disk.stall > .zero { waitForDisk(job) } else { job() }
+    }
+  }
+
+  private func catchUp(_ position: EventID) {
+    let outcome: ReadOutcome<[Event]>
+    var more = false
+    do throws(LogError) {
+      let limit = world.settings.disk.readEvents
+      let events = try log.read(after: position, limit: limit)
+      more = events.count == limit
+      outcome = .read(forgetting(events))
+    } catch { outcome = .failed("\(error)") }
+    onThread(after: .microseconds(20)) { [self, more] in
+      enqueue(.callback { [self] in core.onCatchUp(outcome, more: more, at: clock, into: &actions) })
+    }
+    commitDone()
+  }
+
+  private func answer(_ id: ReadID, _ query: LogQuery) {
+    let outcome: ReadOutcome<[StoredPost]>
+    var more = false
+    do throws(LogError) {
+      switch query {
+      case .posts(let ids): outcome = .read(try log.posts(withIDs: ids))
+      case .range(let authors, let range, let upTo, let limit):
+        let wanted: PostRange
+        switch range {
+        case .before(let end): wanted = .before(end)
+        case .after(let start): wanted = .after(start)
+        }
+        let found = try log.posts(by: authors, in: wanted, upTo: upTo, limit: limit)
+        more = found.more
+        outcome = .read(found.posts)
+      }
+    } catch { outcome = .failed("\(error)") }
+    onThread(after: .microseconds(20)) { [self, more] in
+      enqueue(.callback { [self] in core.onRead(id, outcome, more: more, into: &actions) })
+    }
+    readDone()
+  }
+}

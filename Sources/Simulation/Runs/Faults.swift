@@ -1,0 +1,153 @@
+// Injects faults: which, where, when and for how long is drawn from the seed.
+
+import Core
+import Log
+import Model
+
+final class FaultInjector {
+  private unowned let world: World
+  private var random: SplitMix64
+  private(set) var injected = 0
+  private var isActive = false
+
+  init(world: World, random: SplitMix64) {
+    self.world = world
+    self.random = random
+  }
+
+  func start() {
+    isActive = true
+    next()
+  }
+
+  private func next() {
+    guard !world.settings.faults.isEmpty else { return }
+    world.after(random.gap(around: world.settings.faultEvery)) { [self] in
+      guard isActive else { return }
+      if let kind = random.pick(world.settings.faults) {
+        injected += 1
+        inject(kind)
+      }
+      next()
+    }
+  }
+
+  /// No more faults, and what they did is undone: everybody thaws, every way is open, the disk works.
+  func heal() {
+    isActive = false
+    world.note([], 60) { "the faults end" }
+    world.network.heal()
+    world.disk.heal()
+    for process in world.processes {
+      process.trap = nil
+      world.thaw(process)
+      world.quicken(process)
+    }
+  }
+
+  // MARK: Targets
+
+  private var servers: [Process] { world.processes.filter { !($0 is ClientProcess) } }
+
+  /// Any server, masters and above all the available one more often than others.
+  private func server() -> Process? {
+    if random.percent(50) {
+      let available = world.router?.core.status.masters.first { $0.state == .available }?.master.name
+      if let available, random.percent(60), let process = world.locks[available] { return process }
+      return random.pick(world.masters)
+    }
+    return random.pick(servers)
+  }
+
+  private func several() -> [Process] {
+    var candidates = servers
+    var chosen: [Process] = []
+    for _ in 0..<random.int(2...4) where !candidates.isEmpty {
+      chosen.append(candidates.remove(at: random.below(candidates.count)))
+    }
+    return chosen
+  }
+
+  private func duration() -> Interval {
+    switch random.below(4) {
+    case 0: return random.interval(.milliseconds(10) ... .milliseconds(600))
+    case 1: return random.interval(.milliseconds(300) ... .seconds(2))
+    case 2: return random.interval(.seconds(1) ... .seconds(8))
+    default: return random.interval(.seconds(3) ... .seconds(20))
+    }
+  }
+
+  private func hosts() -> (Int, Int) {
+    let count = world.settings.hosts + 1
+    let one = random.below(count)
+    return (one, (one + 1 + random.below(count - 1)) % count)
+  }
+
+  // MARK: Faults
+
+  private func inject(_ kind: FaultKind) {
+    world.note([], 61, kind.rawValue) { "fault: \(kind)" }
+    switch kind {
+    case .kill: if let process = server() { world.kill(process) }
+    case .killWhileActing:
+      if let process = random.pick(world.masters) {
+        process.trap = (random.int(1...30), { [world] in world.kill(process) })
+      }
+    case .freeze: if let process = server() { world.freeze(process, for: duration()) }
+    case .freezeWhileActing:
+      if let process = random.pick(world.masters) {
+        let time = duration()
+        process.trap = (random.int(1...30), { [world] in world.freeze(process, for: time) })
+      }
+    case .slow: if let process = server() { world.slow(process, for: duration()) }
+    case .killSeveral: for process in several() { world.kill(process) }
+    case .freezeSeveral: for process in several() { world.freeze(process, for: duration()) }
+    case .killHost:
+      let host = random.below(world.settings.hosts)
+      for process in world.processes where process.host == host { world.kill(process) }
+    case .terminateMaster: if let process = random.pick(world.masters) { world.terminate(process) }
+    case .disconnect: for _ in 0..<random.int(1...4) { world.network.cutOne() }
+    case .partition:
+      let (one, other) = hosts()
+      block([(one, other), (other, one)])
+    case .partitionOneWay: block([hosts()])
+    case .isolateHost:
+      let host = random.below(world.settings.hosts + 1)
+      let others = (0...world.settings.hosts).filter { $0 != host }
+      block(others.map { ($0, host) } + others.map { (host, $0) })
+    case .congestion:
+      world.network.isCongested = true
+      world.after(duration()) { [world] in
+        if world.network.isCongested {
+          world.network.isCongested = false
+          world.network.congestionEnded = world.now
+        }
+      }
+    case .diskStall: world.disk.stalledUntil = max(world.disk.stalledUntil, world.now + duration())
+    case .diskFull:
+      world.disk.memory.capacity = world.disk.memory.durable.count + random.below(3)
+      world.disk.troubleUntil = .distantFuture
+      world.after(duration()) { [world] in world.disk.heal() }
+    case .diskErrors:
+      world.disk.memory.fail(.failed("input/output error"), times: random.int(1...4))
+      world.disk.troubleUntil = max(world.disk.troubleUntil, world.now)
+    case .powerCut:
+      // The log's host goes, and with it everything on it; here that is the whole cluster.
+      world.disk.cutPower()
+      for process in servers { world.kill(process, withoutAWord: true) }
+    case .killClient: if let client = random.pick(world.clients) { world.kill(client) }
+    case .freezeClient: if let client = random.pick(world.clients) { world.freeze(client, for: duration()) }
+    case .storm:
+      for client in world.clients where random.percent(50) {
+        for number in 0..<random.int(5...60) {
+          client.submit(.post(text: "storm \(number) at \(world.now.nanoseconds) by \(client.pid)"), within: .seconds(20))
+        }
+      }
+    }
+  }
+
+  private func block(_ ways: [(Int, Int)]) {
+    for (from, to) in ways { world.network.block(from, to) }
+    world.after(duration()) { [world] in for (from, to) in ways { world.network.unblock(from, to) } }
+  }
+}

@@ -1,0 +1,104 @@
+// The people at the clients: what they ask for, drawn from the seed.
+
+import Model
+
+final class People {
+  static let names = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"]
+
+  private unowned let world: World
+  private var random: SplitMix64
+  private var isActive = false
+  private var posted = 0
+
+  init(world: World, random: SplitMix64) {
+    self.world = world
+    self.random = random
+  }
+
+  private func user(of client: Int) -> String { Self.names[client % world.settings.users] }
+
+  func start() {
+    isActive = true
+    for number in 0..<world.settings.clients {
+      let user = user(of: number)
+      let session = number / world.settings.users
+      world.after(random.interval(.zero ... .seconds(2))) { [self] in
+        begin(world.startClient(session == 0 ? user : "\(user)/\(session + 1)", user: user), after: .zero)
+      }
+    }
+  }
+
+  /// A client that died is started again, and goes on watching where it was.
+  func restart(_ name: String, user: String, after cursor: EventID) {
+    begin(world.startClient(name, user: user), after: cursor)
+  }
+
+  private func begin(_ client: ClientProcess, after cursor: EventID) {
+    if random.percent(85) { client.watch(.home, after: cursor) }
+    act(client)
+  }
+
+  /// People stop asking; what they asked goes on.
+  func stop() { isActive = false }
+
+  private func act(_ client: ClientProcess) {
+    world.after(random.gap(around: world.settings.requestEvery)) { [self] in
+      guard isActive, client.life != .dead else { return }
+      one(client)
+      act(client)
+    }
+  }
+
+  private func patience() -> Interval {
+    random.percent(30) ? random.interval(.milliseconds(50) ... .seconds(1)) : random.interval(.seconds(1) ... .seconds(15))
+  }
+
+  private func someone() -> String {
+    random.percent(4) ? "nobody" : Self.names[random.below(world.settings.users)]
+  }
+
+  func text(by client: ClientProcess) -> String {
+    posted += 1
+    let text = "post \(posted) by \(client.name)"
+    switch random.below(60) {
+    case 0: return text + String(repeating: "é", count: (Limits.postBytes - text.utf8.count) / 2)
+    case 1: return text + String(repeating: "x", count: Limits.postBytes)
+    case 2: return text + "\u{7}"
+    case 3: return text + " — 日本語, ελληνικά"
+    case 4: return text + String(repeating: "z", count: Limits.requestBytes)
+    default: return text
+    }
+  }
+
+  private func one(_ client: ClientProcess) {
+    switch random.below(100) {
+    case ..<42: client.submit(.post(text: text(by: client)), within: patience())
+    case ..<57: client.submit(.follow(name: someone()), within: patience())
+    case ..<65: client.submit(.unfollow(name: someone()), within: patience())
+    case ..<67:
+      // A change of mind, all at once.
+      let name = someone()
+      client.submit(.follow(name: name), within: patience())
+      client.submit(.unfollow(name: name), within: patience())
+      client.submit(.follow(name: name), within: patience())
+    case ..<76:
+      let kind = ListQuery.Kind.allCases[random.below(3)]
+      client.submit(.list(ListQuery(kind: kind)), within: patience())
+    case ..<92:
+      let head = world.checkers.model.head.rawValue
+      let position = EventID(UInt64(random.below(Int(head) + 2)))
+      let ranges: [TimelineQuery.Range] = [.newest, .newest, .before(position), .after(position)]
+      let timeline: TimelineName = random.percent(70) ? .home : .author(someone())
+      let limit = UInt32([0, 1, 5, 20][random.below(4)])
+      client.submit(
+        .timeline(TimelineQuery(timeline: timeline, range: ranges[random.below(4)], limit: limit)), within: patience())
+    case ..<96:
+      if client.watches.count < 4 {
+        let cursor = EventID(UInt64(random.below(Int(world.checkers.model.head.rawValue) + 1)))
+        client.watch(random.percent(50) ? .home : .author(someone()), after: random.percent(50) ? .zero : cursor)
+      }
+    case ..<98: if let token = random.pick(client.watches) { client.unwatch(token) }
+    default: client.submit(.ping, within: patience())
+    }
+  }
+}

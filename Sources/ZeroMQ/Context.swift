@@ -1,0 +1,61 @@
+// A libzmq context: the I/O threads and the inproc namespace that its sockets share.
+internal import CZMQ
+
+/// A libzmq context.
+///
+/// It may be shared between threads; sockets may not. It is terminated when the `Context` *and* all its sockets are
+/// gone, in whatever order a class or a struct happens to destroy them: each socket keeps the context alive, so
+/// termination never waits for a socket of the same thread. It may wait for undelivered messages as long as the
+/// sockets' `linger` says (0 unless set).
+///
+/// Build contexts after `fork`, never before: I/O threads do not survive it.
+public struct Context: ~Copyable, Sendable {
+  let handle: ContextHandle
+
+  /// Starts a context.
+  ///
+  /// - Parameters:
+  ///   - ioThreads: threads that move bytes; one suffices for about a gigabyte a second.
+  ///   - maxSockets: how many sockets may be open at the same time, 1 … 65,535. A monitored socket counts three.
+  /// - Throws: EINVAL for a value out of range, EMFILE without free descriptors.
+  public init(ioThreads: Int = 1, maxSockets: Int = 1023) throws(ZMQError) {
+    handle = try ContextHandle(ioThreads: ioThreads, maxSockets: maxSockets)
+  }
+
+  /// Opens a socket that belongs to the calling thread, with `linger` 0.
+  ///
+  /// - Throws: EMFILE beyond `maxSockets` or without free descriptors; terminated after `shutdown()`.
+  public borrowing func makeSocket(_ kind: SocketKind) throws(ZMQError) -> Socket {
+    try Socket(kind, in: handle)
+  }
+
+  /// Makes every operation on every socket of this context fail as terminated, from any thread: the way to tell
+  /// other threads to close their sockets and end.
+  public borrowing func shutdown() throws(ZMQError) {
+    if retryingInterrupted({ zmq_ctx_shutdown(handle.pointer) }) != 0 { throw .last("zmq_ctx_shutdown") }
+  }
+}
+
+/// Owns the libzmq context; terminates it when the last of its users (the `Context`, its sockets) is gone.
+///
+/// `@unchecked Sendable`: one constant pointer to an object that libzmq documents as thread safe.
+final class ContextHandle: @unchecked Sendable {
+  let pointer: UnsafeMutableRawPointer
+
+  init(ioThreads: Int, maxSockets: Int) throws(ZMQError) {
+    guard let pointer = zmq_ctx_new() else { throw .last("zmq_ctx_new") }
+    self.pointer = pointer
+    try set(ZMQ_IO_THREADS, Int32(clamping: ioThreads), "zmq_ctx_set(ZMQ_IO_THREADS)")
+    try set(ZMQ_MAX_SOCKETS, Int32(clamping: maxSockets), "zmq_ctx_set(ZMQ_MAX_SOCKETS)")
+    try set(ZMQ_BLOCKY, 0, "zmq_ctx_set(ZMQ_BLOCKY)")  // sockets linger 0 from birth
+  }
+
+  deinit {
+    // Interrupted means not yet terminated; there is nobody left who could call again.
+    _ = retryingInterrupted { zmq_ctx_term(pointer) }
+  }
+
+  private func set(_ option: Int32, _ value: Int32, _ call: String) throws(ZMQError) {
+    if zmq_ctx_set(pointer, option, value) != 0 { throw .last(call) }
+  }
+}

@@ -1,0 +1,53 @@
+// What a person types into the client.
+
+import Model
+
+/// A line of the client's language. Command words may be in any case; names and posts are taken as they are.
+enum ClientLine: Equatable {
+  case follow(String)
+  case unfollow(String)
+  case list
+  case timeline
+  case post(String)
+  case help
+  case quit
+  case empty
+  /// What is wrong, for the user.
+  case wrong(String)
+
+  static let helpText = """
+    FOLLOW NAME     follow somebody
+    UNFOLLOW NAME   no longer
+    LIST            all users, and who follows you
+    TIMELINE        your timeline: the last 20 posts, then live; each line you type is a post; /back returns here
+    POST TEXT       post without entering the timeline
+    HELP            this
+    QUIT            leave (or Ctrl-D)
+    """
+
+  init(parsing line: String) {
+    let words = line.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: true)
+    guard let first = words.first else {
+      self = .empty
+      return
+    }
+    let rest = words.count > 1 ? String(words[1]) : ""
+    let names = rest.split(separator: " ")
+    func oneName(_ make: (String) -> ClientLine, _ usage: String) -> ClientLine {
+      names.count == 1 ? make(String(names[0])) : .wrong("\(usage) takes one name")
+    }
+    func alone(_ command: ClientLine, _ usage: String) -> ClientLine {
+      names.isEmpty ? command : .wrong("\(usage) takes no arguments")
+    }
+    switch first.uppercased() {
+    case "FOLLOW": self = oneName(ClientLine.follow, "FOLLOW")
+    case "UNFOLLOW": self = oneName(ClientLine.unfollow, "UNFOLLOW")
+    case "LIST": self = alone(.list, "LIST")
+    case "TIMELINE": self = alone(.timeline, "TIMELINE")
+    case "POST": self = rest.isEmpty ? .wrong("POST takes a text") : .post(rest)
+    case "HELP", "?": self = alone(.help, "HELP")
+    case "QUIT", "EXIT": self = alone(.quit, "QUIT")
+    default: self = .wrong("there is no command \(first.prefix(40)); type HELP for those there are")
+    }
+  }
+}

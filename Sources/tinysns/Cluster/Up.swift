@@ -1,0 +1,150 @@
+// `tinysns up`: the launcher.
+
+import ArgumentParser
+import CSpawn
+import Foundation
+import Logging
+import Model
+import Node
+import Runtime
+import Topology
+
+struct Up: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Start the cluster of the topology, and watch over it.",
+    discussion: """
+      Starts the routing server, a slave for each master, and the demo clients; the slaves start the masters. Shows what \
+      happens until Ctrl-C, which stops all of it. What runs already (after a crash of the launcher, say) is adopted, \
+      not started twice.
+      """)
+  @Flag(help: "Return once all masters have registered, and leave the cluster running.") var detach = false
+  @Flag(help: .hidden) var launcherOnly = false
+  @OptionGroup var topology: TopologyOption
+
+  private static let startTimeout = Interval.seconds(30)
+
+  func run() throws {
+    let deployment = try topology.load()
+    try deployment.folder.create()
+    if launcherOnly {
+      try launch(deployment, view: nil)
+      return
+    }
+    if let pid = deployment.folder.owner(of: Deployment.launcher) {
+      throw Failure("the cluster of \(deployment.path) runs already, under the launcher with process id \(pid)")
+    }
+    try checkPorts(deployment)
+    if detach {
+      try startInBackground(deployment)
+    } else {
+      let view = LogView(names: deployment.processNames, in: deployment.folder)
+      try launch(deployment, view: view)
+    }
+  }
+
+  /// Runs the launcher in this process.
+  private func launch(_ deployment: Deployment, view: LogView?) throws {
+    var options = deployment.launcherSupervision
+    if view != nil {
+      // In the foreground its own log goes to a file too, and is shown from there with the others'.
+      let path = deployment.folder.log(of: Deployment.launcher)
+      let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+      guard descriptor >= 0 else { throw Failure("can't open \(path): \(String(cString: strerror(errno)))") }
+      options.logger = Logger(label: Deployment.launcher) { _ in
+        ProcessLogHandler(name: Deployment.launcher, descriptor: descriptor)
+      }
+    }
+    var server = try SupervisorServer(options)
+    try server.run(tickInterval: view == nil ? nil : .milliseconds(100)) {
+      view?.show()
+      return false
+    }
+  }
+
+  /// Starts the launcher as a process of its own, and waits until the cluster is there.
+  private func startInBackground(_ deployment: Deployment) throws {
+    let started = Clock.now()
+    let deadline = started + Self.startTimeout
+    let offsets = logSizes(deployment)
+    let child = try BackgroundProcess(
+      ChildCommand(name: Deployment.launcher, arguments: ["up", "--launcher-only", "--topology", deployment.path]),
+      in: deployment.folder)
+    let wanted = deployment.topology.masters.count
+    while true {
+      let alive =
+        ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(100))?.masters
+        .filter { $0.state != .down } ?? []
+      let registered = alive.count
+      // Useful at once: clients have somewhere to go.
+      let isServed = alive.contains { $0.state != .standby }
+      if registered >= wanted, isServed {
+        let milliseconds = (Clock.now() - started).milliseconds
+        Terminal.print("\(wanted) masters registered after \(milliseconds) ms; router at \(deployment.routerEndpoint)")
+        return
+      }
+      if child.hasEnded {
+        throw Failure(reason(deployment, since: offsets) ?? "the launcher ended at once; see \(deployment.folder.logFolder)")
+      }
+      if Clock.now() >= deadline {
+        let why = reason(deployment, since: offsets).map { ": \($0)" } ?? ""
+        throw Failure("\(wanted - registered) of \(wanted) masters have not registered in 30 s\(why)")
+      }
+      usleep(5_000)
+    }
+  }
+
+  private func logSizes(_ deployment: Deployment) -> [String: UInt64] {
+    var sizes: [String: UInt64] = [:]
+    for name in deployment.processNames {
+      let attributes = try? FileManager.default.attributesOfItem(atPath: deployment.folder.log(of: name))
+      sizes[name] = attributes?[.size] as? UInt64 ?? 0
+    }
+    return sizes
+  }
+
+  /// The last thing that went wrong, from the logs.
+  private func reason(_ deployment: Deployment, since offsets: [String: UInt64]) -> String? {
+    var found: String?
+    for name in deployment.processNames {
+      guard let handle = FileHandle(forReadingAtPath: deployment.folder.log(of: name)) else { continue }
+      defer { try? handle.close() }
+      try? handle.seek(toOffset: offsets[name] ?? 0)
+      let text = String(decoding: (try? handle.readToEnd()) ?? Data(), as: UTF8.self)
+      for line in text.split(separator: "\n") where line.hasPrefix("tinysns: ") { found = String(line.dropFirst(9)) }
+    }
+    return found
+  }
+
+  /// A port that somebody else has is found before anything is started.
+  private func checkPorts(_ deployment: Deployment) throws {
+    for (process, address, port, key) in deployment.fixedPorts
+    where deployment.folder.owner(of: process) == nil {
+      guard let reason = PortCheck.reasonNotToBind(address, port) else { continue }
+      throw Failure(
+        "\(process) can't listen at \(address), port \(port): \(reason) (\(key) in \(deployment.path) is where to change it)")
+    }
+  }
+}
+
+/// Whether a port can be bound.
+enum PortCheck {
+  static func reasonNotToBind(_ address: String, _ port: UInt16) -> String? {
+    var hints = addrinfo()
+    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    hints.ai_flags = AI_PASSIVE
+    var found: UnsafeMutablePointer<addrinfo>?
+    let code = getaddrinfo(address, String(port), &hints, &found)
+    guard code == 0, let info = found else { return String(cString: gai_strerror(code)) }
+    defer { freeaddrinfo(found) }
+    let descriptor = socket(info.pointee.ai_family, info.pointee.ai_socktype, 0)
+    guard descriptor >= 0 else { return String(cString: strerror(errno)) }
+    defer { close(descriptor) }
+    // As libzmq does: connections of an earlier life that linger are no obstacle.
+    var on: Int32 = 1
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
+    guard bind(descriptor, info.pointee.ai_addr, info.pointee.ai_addrlen) == 0, listen(descriptor, 1) == 0 else {
+      return String(cString: strerror(errno))
+    }
+    return nil
+  }
+}

@@ -1,0 +1,126 @@
+// From a topology to what each process is told: endpoints, times, folders, command lines.
+
+import ArgumentParser
+import Core
+import Foundation
+import Model
+import Node
+import Topology
+
+/// The option that all commands have.
+struct TopologyOption: ParsableArguments {
+  @Option(name: .customLong("topology"), help: "The file that describes the cluster.", completion: .file())
+  var path = "topology.yaml"
+
+  func load() throws -> Deployment { try Deployment(path: path) }
+}
+
+/// A topology, and what follows from it.
+struct Deployment {
+  static let launcher = "launcher"
+  static let router = "router"
+
+  let path: String
+  let topology: Topology
+
+  init(path: String) throws {
+    topology = try Topology.load(path: path)
+    self.path = URL(fileURLWithPath: path).path
+  }
+
+  var folder: StateFolder { StateFolder(path: topology.state) }
+
+  var timing: Model.Timing {
+    Model.Timing(
+      heartbeat: Interval(topology.timing.heartbeat), liveness: Interval(topology.timing.liveness),
+      hangTimeout: Interval(topology.timing.hangTimeout), respawnDelay: Interval(topology.timing.respawnDelay),
+      requestTimeout: Interval(topology.timing.requestTimeout))
+  }
+
+  var assignment: Model.Assignment { topology.assignment == .available ? .available : .spread }
+
+  private static func endpoint(_ address: String, _ port: String) -> String {
+    address.contains(":") ? "tcp://[\(address)]:\(port)" : "tcp://\(address):\(port)"
+  }
+
+  var routerEndpoint: String { Self.endpoint(topology.router.address, String(topology.router.port)) }
+
+  var routerOptions: RouterOptions {
+    RouterOptions(
+      endpoint: routerEndpoint, timing: timing, assignment: assignment, folder: folder, supervisor: Self.launcher)
+  }
+
+  func master(named name: String) throws -> Topology.Master {
+    guard let master = topology.masters.first(where: { $0.name == name }) else {
+      throw Failure("there is no \(name) in \(path); there are master-1 to master-\(topology.masters.count)")
+    }
+    return master
+  }
+
+  func master(ofSlave name: String) throws -> Topology.Master {
+    guard let master = topology.masters.first(where: { $0.slaveName == name }) else {
+      throw Failure("there is no \(name) in \(path); there are slave-1 to slave-\(topology.masters.count)")
+    }
+    return master
+  }
+
+  func options(of master: Topology.Master) -> MasterOptions {
+    func endpoint(_ port: UInt16?) -> String { Self.endpoint(master.address, port.map(String.init) ?? "*") }
+    return MasterOptions(
+      name: master.name, requests: endpoint(master.ports?.requests), timelines: endpoint(master.ports?.timelines),
+      log: endpoint(master.ports?.log), router: routerEndpoint, timing: timing, assignment: assignment,
+      folder: folder, supervisor: master.slaveName)
+  }
+
+  /// The fixed TCP ports, each with the process that binds it and the key to change it.
+  var fixedPorts: [(process: String, address: String, port: UInt16, key: String)] {
+    var ports = [(Self.router, topology.router.address, topology.router.port, "router.port")]
+    for master in topology.masters {
+      guard let fixed = master.ports else { continue }
+      for port in [fixed.requests, fixed.timelines, fixed.log] {
+        ports.append((master.name, master.address, port, "hosts.\(master.host).first_port"))
+      }
+    }
+    return ports
+  }
+
+  private func command(_ name: String, _ arguments: String...) -> ChildCommand {
+    ChildCommand(name: name, arguments: arguments + ["--topology", path])
+  }
+
+  /// What a slave supervises: it waits `respawn_delay` before it starts its master again.
+  func supervision(ofSlave name: String) throws -> SupervisorOptions {
+    let master = try master(ofSlave: name)
+    let policy = ChildPolicy(
+      respawn: .after(timing.respawnDelay), beats: true, hangTimeout: timing.hangTimeout, grace: .milliseconds(1_500))
+    let locks = [folder.path + "/log.commit.lock", folder.path + "/log.queue.lock"]
+    return SupervisorOptions(
+      name: name, timing: timing, folder: folder,
+      children: [(command(master.name, "master", master.name), policy)], supervisor: Self.launcher,
+      holdsTurn: { FileLockInspector.holds(pid: $0, anyOf: locks) })
+  }
+
+  /// What the launcher supervises: the router, the slaves, the demo clients.
+  var launcherSupervision: SupervisorOptions {
+    let quick = ChildPolicy.Respawn.backoff(initial: .milliseconds(500), max: .seconds(10))
+    let server = ChildPolicy(respawn: quick, beats: true, hangTimeout: timing.hangTimeout, grace: .milliseconds(2_300))
+    let client = ChildPolicy(
+      respawn: quick, beats: false, hangTimeout: timing.hangTimeout, grace: .milliseconds(1_000))
+    var children = [(command: command(Self.router, "router"), policy: server)]
+    for master in topology.masters {
+      children.append((command(master.slaveName, "slave", master.slaveName), server))
+    }
+    for name in topology.clients { children.append((command(Self.demo(name), "demo", name), client)) }
+    return SupervisorOptions(
+      name: Self.launcher, timing: timing, folder: folder, children: children, supervisor: nil)
+  }
+
+  /// The process name of a demo client.
+  static func demo(_ client: String) -> String { "client-\(client)" }
+
+  /// Every process that this topology can start.
+  var processNames: [String] {
+    [Self.launcher, Self.router] + topology.masters.flatMap { [$0.slaveName, $0.name] }
+      + topology.clients.map(Self.demo)
+  }
+}

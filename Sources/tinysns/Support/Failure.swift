@@ -1,0 +1,86 @@
+// How a command ends: exit codes and the one line that says why.
+
+import Foundation
+import Node
+import TinySNSClient
+import Topology
+
+/// Exit codes of all commands.
+enum ExitStatus {
+  static let done: Int32 = 0
+  /// Refused or failed.
+  static let failed: Int32 = 1
+  /// The command line is wrong.
+  static let usage: Int32 = 2
+  /// No master available in time (EX_UNAVAILABLE of sysexits.h).
+  static let unavailable: Int32 = 69
+}
+
+/// A command's failure: one line, and the exit code.
+struct Failure: Error {
+  var message: String
+  var status: Int32
+
+  init(_ message: String, status: Int32 = ExitStatus.failed) {
+    self.message = message
+    self.status = status
+  }
+
+  /// Any error as a command reports it.
+  init(_ error: any Error) {
+    switch error {
+    case let failure as Failure: self = failure
+    case let error as ClientError: self.init(error)
+    case let error as NodeError: self.init(error.description)
+    case let error as TopologyError: self.init(error.description)
+    default: self.init("\(error)")
+    }
+  }
+
+  init(_ error: ClientError) {
+    switch error {
+    case .timedOut(_, hadMaster: false): self.init("no master is available", status: ExitStatus.unavailable)
+    case .timedOut: self.init(error.description, status: ExitStatus.unavailable)
+    default: self.init(error.description)
+    }
+  }
+}
+
+/// Standard output and error.
+enum Terminal {
+  /// Prints a line. Ends the process quietly when nobody reads any more.
+  static func print(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
+
+  static func complain(_ line: String) { write("tinysns: \(line)\n", to: STDERR_FILENO) }
+
+  static func write(_ text: String, to descriptor: Int32) {
+    var text = text
+    text.withUTF8 { bytes in
+      var rest = UnsafeRawBufferPointer(bytes)
+      while !rest.isEmpty {
+        let count = Foundation.write(descriptor, rest.baseAddress, rest.count)
+        if count < 0 {
+          if errno == EINTR { continue }
+          if errno == EAGAIN {
+            var item = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+            poll(&item, 1, -1)
+            continue
+          }
+          exit(errno == EPIPE ? ExitStatus.done : ExitStatus.failed)
+        }
+        rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+      }
+    }
+  }
+
+  static let isInteractive = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1
+
+  /// Colour only where a person sees it and has not declined it (no-color.org).
+  static let hasColour =
+    isatty(STDOUT_FILENO) == 1 && (ProcessInfo.processInfo.environment["NO_COLOR"] ?? "").isEmpty
+    && ProcessInfo.processInfo.environment["TERM"] != "dumb"
+
+  static func dim(_ text: String) -> String { hasColour ? "\u{1B}[2m\(text)\u{1B}[0m" : text }
+  static func bold(_ text: String) -> String { hasColour ? "\u{1B}[1m\(text)\u{1B}[0m" : text }
+  static func coloured(_ text: String, _ code: Int) -> String { hasColour ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text }
+}

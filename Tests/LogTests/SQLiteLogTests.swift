@@ -1,0 +1,293 @@
+// What only a log on a disk does: files that are damaged, newer, missing or full.
+
+import Foundation
+import GRDB
+import Log
+import Model
+import Testing
+
+@testable import SQLiteLog
+
+@Suite final class SQLiteLogTests {
+  private let folder: TemporaryFolder
+  private var history = History(seed: 11)
+
+  init() throws {
+    folder = try TemporaryFolder()
+    history.addMixed(400)
+  }
+
+  private func path(_ name: String) -> String { folder.path + "/" + name }
+
+  /// Appends the history and indexes it, and closes everything.
+  private func fill(indexing: Bool = true) throws {
+    let log = try SQLiteLog(folder: folder.path)
+    try log.append(history)
+    if indexing { try log.indexAll() }
+  }
+
+  /// Works on a database of a closed log behind its back.
+  private func tamper(_ name: String, _ sql: String) throws {
+    try DatabaseQueue(path: path(name)).writeWithoutTransaction { try $0.execute(sql: sql) }
+  }
+
+  private func overwrite(_ name: String, at offset: UInt64, with bytes: [UInt8]) throws {
+    let file = try FileHandle(forUpdating: URL(fileURLWithPath: path(name)))
+    try file.seek(toOffset: offset)
+    try file.write(contentsOf: Data(bytes))
+    try file.close()
+  }
+
+  private func failure(_ body: () throws -> Void) -> LogError? {
+    do {
+      try body()
+      return nil
+    } catch { return error as? LogError }
+  }
+
+  // MARK: Opening
+
+  @Test func keepsEverythingWhenReopened() throws {
+    try fill()
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.head() == history.head)
+    #expect(try log.read(after: .zero, limit: 1_000) == history.events)
+    expectEqual(try log.snapshot(), history.state(at: 400))
+    #expect(try log.index(limit: 10) == false)
+  }
+
+  @Test func filesAreTheOwnersAlone() throws {
+    let log = try SQLiteLog(folder: folder.path)
+    try log.append(history)
+    try log.indexAll()
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+    #expect(names.contains("log.db-wal") && names.contains("index.db-wal"))
+    for name in names {
+      let mode = try FileManager.default.attributesOfItem(atPath: path(name))[.posixPermissions] as? Int
+      #expect(mode == 0o600, "\(name)")
+    }
+  }
+
+  @Test func aNewerLogIsRefusedAndLeftAlone() throws {
+    try fill(indexing: false)
+    try tamper("log.db", "PRAGMA user_version = 7")
+    let before = try Data(contentsOf: URL(fileURLWithPath: path("log.db")))
+    #expect(failure { _ = try SQLiteLog(folder: folder.path) } == .newer(found: 7, supported: 1))
+    #expect(try Data(contentsOf: URL(fileURLWithPath: path("log.db"))) == before)
+  }
+
+  @Test func aFileThatIsNoDatabaseIsRefused() throws {
+    try Data("This is a letter, and by no means a database.".utf8).write(to: URL(fileURLWithPath: path("log.db")))
+    #expect(failure { _ = try SQLiteLog(folder: folder.path) } == .corrupt("\(path("log.db")): file is not a database"))
+  }
+
+  @Test func aDamagedHeaderIsFound() throws {
+    try fill(indexing: false)
+    try overwrite("log.db", at: 0, with: Array(repeating: 0xff, count: 100))
+    #expect(failure { _ = try SQLiteLog(folder: folder.path) } == .corrupt("\(path("log.db")): file is not a database"))
+  }
+
+  @Test func aDatabaseOfSomebodyElseIsRefused() throws {
+    try tamper("log.db", "CREATE TABLE recipes (name TEXT)")
+    let expected = LogError.corrupt("\(path("log.db")): a SQLite database, but not a log of Tiny SNS")
+    #expect(failure { _ = try SQLiteLog(folder: folder.path) } == expected)
+  }
+
+  @Test func aCreationThatWasCutShortIsTakenUp() throws {
+    try tamper("log.db", "PRAGMA journal_mode = WAL")
+    let log = try SQLiteLog(folder: folder.path)
+    try log.append(history)
+    #expect(try log.head() == history.head)
+  }
+
+  @Test func aFolderThatIsMissingOrNotWritableIsNamed() throws {
+    #expect(
+      failure { _ = try SQLiteLog(folder: path("nowhere")) }
+        == .failed("\(path("nowhere"))/log.queue.lock: can't open it: No such file or directory"))
+    // Nobody can create files there, root neither.
+    guard case .failed(let said) = failure({ _ = try SQLiteLog(folder: "/proc/self") }) else {
+      Issue.record("a log in /proc")
+      return
+    }
+    #expect(said.hasPrefix("/proc/self/log.queue.lock: can't open it: "))
+  }
+
+  // MARK: Damage
+
+  @Test(arguments: [
+    "text = text || '!'", "time = time + 1", "client = client + 1", "number = NULL, client = NULL",
+    "account = account + 1",
+    "kind = 1", "other = 1", "checksum = checksum + 1", "text = NULL",
+  ])
+  func aDamagedEventIsFound(change: String) throws {
+    history.addPost(by: 0, "intact", request: RequestID(client: ClientID(1), number: 1))
+    try fill()
+    try tamper("log.db", "UPDATE events SET \(change) WHERE id = 401")
+    let log = try SQLiteLog(folder: folder.path)
+    let expected = LogError.corrupt("\(path("log.db")): event 401 is damaged (its checksum does not match)")
+    #expect(failure { _ = try log.read(after: .zero, limit: 1_000) } == expected)
+    #expect(try log.read(after: .zero, limit: 400).count == 400)
+  }
+
+  @Test func aFlippedBitOnTheDiskIsFound() throws {
+    history.addPost(by: 0, "the needle in the haystack")
+    try fill()
+    let bytes = try Data(contentsOf: URL(fileURLWithPath: path("log.db")))
+    let place = try #require(bytes.range(of: Data("needle".utf8))).lowerBound
+    try overwrite("log.db", at: UInt64(place), with: [bytes[place] ^ 4])
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(
+      failure { _ = try log.posts(withIDs: [EventID(401)]) }
+        == .corrupt("\(path("log.db")): event 401 is damaged (its checksum does not match)"))
+  }
+
+  @Test func aHoleIsFound() throws {
+    try fill(indexing: false)
+    try tamper("log.db", "DELETE FROM events WHERE id = 200")
+    let log = try SQLiteLog(folder: folder.path)
+    let expected = LogError.corrupt("\(path("log.db")): event 200 is missing")
+    #expect(failure { _ = try log.read(after: .zero, limit: 1_000) } == expected)
+    #expect(failure { try log.indexAll() } == expected)
+  }
+
+  // MARK: The index
+
+  /// Ways to lose the index while the log is closed.
+  enum Loss: CaseIterable {
+    case deleted, garbage, damagedPages, newer, older, ahead, ofAnotherLog
+  }
+
+  @Test(arguments: Loss.allCases)
+  func anIndexThatCannotBeUsedIsRebuilt(_ loss: Loss) throws {
+    try fill()
+    switch loss {
+    case .deleted: try FileManager.default.removeItem(atPath: path("index.db"))
+    case .garbage: try Data("no index".utf8).write(to: URL(fileURLWithPath: path("index.db")))
+    case .damagedPages:
+      let size = try #require(sizeOfFile(path("index.db")))
+      try overwrite("index.db", at: 4_096, with: Array(repeating: 0xee, count: size - 4_096))
+    case .newer: try tamper("index.db", "PRAGMA user_version = 9")
+    case .older: try tamper("index.db", "PRAGMA user_version = 0")
+    case .ahead: try tamper("index.db", "UPDATE watermark SET upTo = upTo + 1000")
+    case .ofAnotherLog: try tamper("index.db", "UPDATE watermark SET checksum = checksum + 1")
+    }
+    let log = try SQLiteLog(folder: folder.path)
+    let authors = (0..<UInt32(10)).map { AccountID($0) }
+    let wanted = history.events.compactMap(\.storedPost).filter { authors.contains($0.author) }
+    // Until it is there again, the log itself answers.
+    #expect(try log.posts(by: authors, in: .after(.zero), upTo: .max, limit: 1_000).posts == wanted)
+    #expect(try log.snapshot().upTo == .zero)
+    try log.indexAll()
+    expectEqual(try log.snapshot(), history.state(at: 400))
+    #expect(try log.posts(by: authors, in: .after(.zero), upTo: .max, limit: 1_000).posts == wanted)
+    expectEqual(try SQLiteLog(folder: folder.path).snapshot(), history.state(at: 400))
+  }
+
+  @Test func othersNoticeThatTheIndexWasReplaced() throws {
+    try fill()
+    let reader = try SQLiteLog(folder: folder.path)
+    expectEqual(try reader.snapshot(), history.state(at: 400))
+    for suffix in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: path("index.db" + suffix)) }
+    history.addMixed(100)
+    try fill()
+    expectEqual(try reader.snapshot(), history.state(at: 500))
+  }
+
+  @Test func onlyOneProcessIndexesAtATime() throws {
+    try fill(indexing: false)
+    let other = try FileLock(path: path("index.lock"))
+    #expect(try other.tryLock())
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.index(limit: 100) == false)
+    #expect(try log.snapshot().upTo == .zero)
+    other.unlock()
+    #expect(try log.index(limit: 100) == true)
+    #expect(try log.snapshot().upTo == EventID(100))
+  }
+
+  // MARK: A full disk
+
+  @Test func aFullLogRefusesWholeBatchesAndGoesOnLater() throws {
+    let text = String(repeating: "x", count: Limits.postBytes)
+    var history = History(seed: 12)
+    history.addAccount()
+    for _ in 0..<400 { history.addPost(by: 0, text) }
+    var options = SQLiteLog.Options()
+    options.pagesMax = 50
+    var log = try SQLiteLog(folder: folder.path, options: options)
+    var head = EventID.zero
+    var refusal: LogError?
+    while refusal == nil, head < history.head {
+      let batch = Array(history.events[Int(head.rawValue)...].prefix(30))
+      refusal = failure { _ = try log.append(batch, after: head) }
+      if refusal == nil { head = batch.last!.id }
+    }
+    #expect(refusal == .full("\(path("log.db")): no room on the disk"))
+    #expect(head > EventID(60) && head < EventID(250))
+    #expect(try log.head() == head)
+    #expect(try log.read(after: .zero, limit: 1_000) == Array(history.events[..<Int(head.rawValue)]))
+
+    log = try SQLiteLog(folder: folder.path)
+    try log.append(history)
+    #expect(try log.read(after: .zero, limit: 1_000) == history.events)
+  }
+
+  // MARK: The WAL
+
+  @Test func theWALStaysBounded() throws {
+    var options = SQLiteLog.Options()
+    options.checkpointPages = 50
+    let log = try SQLiteLog(folder: folder.path, options: options)
+    let reader = try SQLiteLog(folder: folder.path)
+    history.addMixed(3_000)
+    var largest = 0
+    for start in stride(from: 0, to: history.events.count, by: 4) {
+      let batch = Array(history.events[start..<min(start + 4, history.events.count)])
+      #expect(try log.append(batch, after: EventID(UInt64(start))) == .appended)
+      // Somebody reads all the time, but never for long.
+      if start % 40 == 0 { #expect(try reader.read(after: EventID(UInt64(start)), limit: 10) == batch) }
+      largest = max(largest, sizeOfFile(path("log.db-wal")) ?? 0)
+    }
+    #expect(largest < 70 * 4_120)
+    #expect((sizeOfFile(path("log.db")) ?? 0) > 500_000)
+  }
+}
+
+@Suite struct ChecksumTests {
+  /// Vectors of RFC 3720, appendix B.4, and the usual check value.
+  @Test(
+    arguments: [
+      (Array("123456789".utf8), 0xe306_9283), (Array(repeating: 0, count: 32), 0x8a91_36aa),
+      (Array(repeating: 0xff, count: 32), 0x62a8_ab43), (Array(0..<32), 0x46dd_794e),
+      (Array((0..<32).reversed()), 0x113f_db5c), ([], 0),
+    ] as [([UInt8], UInt32)])
+  func isCRC32C(bytes: [UInt8], expected: UInt32) {
+    var checksum = CRC32C()
+    bytes.withUnsafeBufferPointer { checksum.add($0) }
+    #expect(checksum.value == expected)
+  }
+
+  @Test func wordsAreBytesLowestFirst() {
+    var words = CRC32C()
+    words.add(0x0706_0504_0302_0100)
+    var bytes = CRC32C()
+    (0..<8 as Range<UInt8>).map { $0 }.withUnsafeBufferPointer { bytes.add($0) }
+    #expect(words.value == bytes.value)
+  }
+}
+
+@Suite struct WindowCodecTests {
+  @Test func decodesWhatItEncodes() {
+    let entries = [(1, 500), (2, 3), (900, 901), (UInt64.max, UInt64(Int64.max))].map {
+      RequestWindow.Entry(number: $0.0, event: EventID($0.1))
+    }
+    let bytes = WindowCodec.encode(entries)
+    #expect(bytes.withUnsafeBufferPointer { WindowCodec.decode($0) } == entries)
+    #expect(WindowCodec.encode([]).isEmpty)
+  }
+
+  @Test(arguments: [[0x01], [0x80], [0x00, 0x02], [0x01, 0x01], Array(repeating: 0xff, count: 30)] as [[UInt8]])
+  func refusesOtherBytes(bytes: [UInt8]) {
+    #expect(bytes.withUnsafeBufferPointer { WindowCodec.decode($0) } == nil)
+  }
+}

@@ -1,0 +1,102 @@
+// A process that uses a log, for tests that need several processes or kill one, and for measurements.
+//
+//   log-hammer append FOLDER BATCH      appends for ever; a line "acknowledged ID" after each commit
+//   log-hammer compete FOLDER HEAD      waits for a line on stdin, appends one event at a time until the log's head is HEAD;
+//                                       says "appended N behind M"
+//   log-hammer fill FOLDER BYTES        appends until no file may grow beyond BYTES, then with the limit lifted
+//   log-hammer measure FOLDER POSTS [CHECKPOINT-PAGES]   rates and latencies, a line each
+
+import Glibc
+import Log
+import Model
+import SQLiteLog
+
+func say(_ line: String) {
+  var line = line + "\n"
+  line.withUTF8 { _ = write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+}
+
+func post(_ id: EventID, by author: AccountID, client: UInt64 = 1, text: String) -> Event {
+  Event(
+    id: id, time: Timestamp(milliseconds: Int64(id.rawValue)),
+    request: RequestID(client: ClientID(client), number: id.rawValue), change: .posted(author, text: text))
+}
+
+func batch(after head: EventID, _ count: Int, text: String) -> [Event] {
+  (1...count).map { post(head.advanced(by: $0), by: AccountID(0), text: text) }
+}
+
+func appendForever(folder: String, size: Int) throws {
+  let log = try SQLiteLog(folder: folder)
+  var head = try log.head()
+  while true {
+    guard try log.append(batch(after: head, size, text: "a post"), after: head) == .appended else {
+      fatalError("behind, although alone")
+    }
+    head = head.advanced(by: size)
+    say("acknowledged \(head)")
+  }
+}
+
+func compete(folder: String, until end: EventID) throws {
+  let log = try SQLiteLog(folder: folder)
+  var head = try log.head()
+  say("ready")
+  _ = readLine()
+  var appended = 0
+  var behind = 0
+  while head < end {
+    let event = post(head.next, by: AccountID(0), client: UInt64(getpid()), text: "post \(appended)")
+    switch try log.append([event], after: head) {
+    case .appended:
+      appended += 1
+      head = head.next
+    case .behind:
+      behind += 1
+      head = try log.read(after: head, limit: Limits.readEvents).last?.id ?? head
+    }
+  }
+  say("appended \(appended) behind \(behind)")
+}
+
+func fill(folder: String, bytes: UInt64) throws {
+  let log = try SQLiteLog(folder: folder)
+  signal(SIGXFSZ, SIG_IGN)
+  var limit = rlimit()
+  getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+  limit.rlim_cur = rlim_t(bytes)
+  setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+  var head = try log.head()
+  let text = String(repeating: "x", count: Limits.postBytes)
+  do {
+    while true {
+      _ = try log.append(batch(after: head, 10, text: text), after: head)
+      head = head.advanced(by: 10)
+    }
+  } catch LogError.full {
+    say("full at \(head), head is \(try log.head())")
+  }
+  limit.rlim_cur = limit.rlim_max
+  setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+  say("then \(try log.append(batch(after: head, 10, text: text), after: head)), head is \(try log.head())")
+}
+
+let arguments = CommandLine.arguments
+guard arguments.count >= 4, let number = Int(arguments[3]) else {
+  say("usage: log-hammer append|compete|fill|measure FOLDER NUMBER")
+  exit(2)
+}
+do {
+  switch arguments[1] {
+  case "append": try appendForever(folder: arguments[2], size: number)
+  case "compete": try compete(folder: arguments[2], until: EventID(UInt64(number)))
+  case "fill": try fill(folder: arguments[2], bytes: UInt64(number))
+  case "measure":
+    let pages = arguments.dropFirst(4).first.flatMap { Int($0) }
+    try measure(folder: arguments[2], posts: number, checkpointPages: pages)
+  default: exit(2)
+  }
+} catch {
+  say("error: \(error)")
+  exit(1)
+}

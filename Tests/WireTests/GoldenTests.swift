@@ -1,0 +1,115 @@
+// Messages byte by byte: PROTOCOL.md shows the same ones, and other programs rely on them. The protobuf bytes were made with
+// `protoc --encode` from text, not with our own encoder.
+
+import Model
+import Testing
+import Wire
+
+@Suite struct GoldenTests {
+  let master = MasterIdentity(name: "master-1", incarnation: Incarnation(1_750_000_000_000))
+  let topic = Topic(high: 0x0011_2233_4455_6677, low: 0x8899_aabb_ccdd_eeff)
+  let post = Post(id: EventID(42), author: "alice", text: "Grüße!", time: Timestamp(milliseconds: 1_750_000_000_123))
+
+  @Test func hello() {
+    let hello = Hello(
+      version: 1, client: ClientID(0x0123_4567_89ab_cdef), user: "alice", register: true, newest: EventID(41))
+    #expect(
+      hex(Wire.encode(Request(number: 1, body: .hello(hello)))) == """
+        08 01 12 16 08 01 11 ef cd ab 89 67 45 23 01 1a 05 61 6c 69 63 65 20 01 28 29
+        """)
+  }
+
+  @Test func welcome() {
+    let welcome = Welcome(master: master, account: AccountID(0), isNew: true, head: EventID(41))
+    #expect(
+      hex(Wire.encode(Reply(number: 1, body: .welcome(welcome)))) == """
+        08 01 12 17 0a 11 0a 08 6d 61 73 74 65 72 2d 31 10 80 b8 83 a1 f7 32 18 01 20 29
+        """)
+  }
+
+  @Test func postAndDone() {
+    #expect(hex(Wire.encode(Request(number: 2, body: .post(text: "Grüße!")))) == "08 02 1a 08 47 72 c3 bc c3 9f 65 21")
+    #expect(hex(Wire.encode(Reply(number: 2, body: .done(EventID(42))))) == "08 02 18 2a")
+  }
+
+  @Test func watchAndWatching() {
+    #expect(hex(Wire.encode(Request(number: 3, body: .watch(.home)))) == "08 03 42 02 0a 00")
+    #expect(
+      hex(Wire.encode(Reply(number: 3, body: .watching(Watching(topic: topic, sequence: 7))))) == """
+        08 03 32 14 0a 10 00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff 10 07
+        """)
+  }
+
+  @Test func subscription() {
+    #expect(hex(Wire.encodeSubscription(true, topic: topic)) == "01 00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff")
+  }
+
+  @Test func updates() {
+    #expect(
+      hex(Wire.encodeUpdateHeader(topic: topic, sequence: 7)) == """
+        00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff 00 00 00 00 00 00 00 07
+        """)
+    #expect(hex(Wire.encode(post)) == "08 2a 12 05 61 6c 69 63 65 1a 08 47 72 c3 bc c3 9f 65 21 20 fb b8 83 a1 f7 32")
+  }
+
+  @Test func timeline() {
+    let query = TimelineQuery(timeline: .home, range: .after(EventID(40)), limit: 20)
+    #expect(hex(Wire.encode(Request(number: 4, body: .timeline(query)))) == "08 04 3a 08 0a 02 0a 00 20 28 28 14")
+    let page = TimelinePage(posts: [post], upTo: EventID(42), more: false)
+    #expect(
+      hex(Wire.encode(Reply(number: 4, body: .page(page)))) == """
+        08 04 2a 1e 0a 1a 08 2a 12 05 61 6c 69 63 65 1a 08 47 72 c3 bc c3 9f 65 21 20 fb b8 83 a1 f7 32 \
+        10 2a
+        """)
+  }
+
+  @Test func pingAndPong() {
+    #expect(hex(Wire.encode(Request(number: 5, body: .ping))) == "08 05 52 00")
+    let pong = Pong(head: EventID(42), topics: [Watching(topic: topic, sequence: 8)])
+    #expect(
+      hex(Wire.encode(Reply(number: 5, body: .pong(pong)))) == """
+        08 05 42 18 08 2a 12 14 0a 10 00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff 10 08
+        """)
+  }
+
+  @Test func refused() {
+    let refusal = Refusal(.limit, "too many requests", retryAfter: 200)
+    #expect(
+      hex(Wire.encode(Reply(number: 6, body: .refused(refusal)))) == """
+        08 06 4a 18 08 07 12 11 74 6f 6f 20 6d 61 6e 79 20 72 65 71 75 65 73 74 73 18 c8 01
+        """)
+  }
+
+  @Test func locateAndLocated() {
+    #expect(
+      hex(Wire.encode(RouterRequest.locate(Locate(number: 1, user: "alice", suspect: nil)))) == """
+        0a 09 08 01 12 05 61 6c 69 63 65
+        """)
+    #expect(
+      hex(Wire.encode(RouterRequest.locate(Locate(number: 2, user: "alice", suspect: master)))) == """
+        0a 1c 08 02 12 05 61 6c 69 63 65 1a 11 0a 08 6d 61 73 74 65 72 2d 31 10 80 b8 83 a1 f7 32
+        """)
+    let contact = MasterContact(master: master, requests: "tcp://127.0.0.1:3020", timelines: "tcp://127.0.0.1:3021")
+    #expect(
+      hex(Wire.encode(RouterReply.located(number: 1, contact))) == """
+        0a 41 08 01 12 11 0a 08 6d 61 73 74 65 72 2d 31 10 80 b8 83 a1 f7 32 1a 14 74 63 70 3a 2f 2f 31 \
+        32 37 2e 30 2e 30 2e 31 3a 33 30 32 30 22 14 74 63 70 3a 2f 2f 31 32 37 2e 30 2e 30 2e 31 3a 33 \
+        30 32 31
+        """)
+    #expect(hex(Wire.encode(RouterReply.unavailable(number: 2, retryAfter: 250))) == "12 05 08 02 10 fa 01")
+  }
+
+  @Test func logBatch() {
+    let time = Timestamp(milliseconds: 1_750_000_000_123)
+    let request = RequestID(client: ClientID(0x0123_4567_89ab_cdef), number: 2)
+    let batch = LogBatch(events: [
+      Event(id: EventID(41), time: time, request: nil, change: .accountCreated(AccountID(0), name: "alice")),
+      Event(id: EventID(42), time: time, request: request, change: .posted(AccountID(0), text: "Grüße!")),
+    ])
+    #expect(
+      hex(Wire.encode(batch)) == """
+        08 29 12 0e 08 fb b8 83 a1 f7 32 2a 05 61 6c 69 63 65 12 1c 08 fb b8 83 a1 f7 32 11 ef cd ab 89 \
+        67 45 23 01 18 02 32 08 47 72 c3 bc c3 9f 65 21
+        """)
+  }
+}
