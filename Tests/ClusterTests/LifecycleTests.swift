@@ -62,6 +62,22 @@ extension RealProcesses {
       }
     }
 
+    @Test("of two ups in the same moment one starts the cluster, the other says so and disturbs nothing")
+    func twoUps() async throws {
+      try await Cluster.with(masters: 2, start: false) { cluster in
+        let ups = try (0..<2).map { _ in try cluster.begin(["up", "--detach"]) }
+        var statuses: [Int32] = []
+        for up in ups {
+          let outcome = try await up.end(within: .seconds(60))
+          statuses.append(outcome.status)
+          if outcome.status != 0 { #expect(outcome.errorLines.count == 1, "\(outcome)") }
+        }
+        #expect(statuses.contains(0) && statuses.allSatisfy { $0 <= 1 })
+        try await cluster.whole()
+        #expect(cluster.servers().count == 6)
+      }
+    }
+
     @Test("down leaves no process behind, and may be said twice")
     func down() async throws {
       try await Cluster.with(masters: 2) { cluster in
