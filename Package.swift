@@ -25,6 +25,7 @@ let package = Package(
   targets: [
     // C
     .systemLibrary(name: "CZMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
+    .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
     .target(name: "CSpawn"),
 
     // Vocabulary and pure logic: no I/O
@@ -80,7 +81,7 @@ let package = Package(
     .executableTarget(
       name: "tinysns",
       dependencies: [
-        "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation", "TinySNSClient",
+        "CEdit", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation", "TinySNSClient",
         "Topology", "Wire", "ZeroMQ",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
@@ -109,6 +110,10 @@ let package = Package(
     .testTarget(
       name: "ClusterTests",
       dependencies: ["tinysns", "TinySNSClient", "Model", "Topology", "ZeroMQ"]),
+    .target(name: "CTerminal", path: "Tests/Support/CTerminal"),
+    .testTarget(
+      name: "TerminalTests",
+      dependencies: ["tinysns", "CEdit", "CTerminal", "Core", "Model", "TinySNSClient"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -46,6 +46,7 @@ Request, Reply, RouterRequest, RouterReply, Post = (
     MESSAGES[name] for name in ("Request", "Reply", "RouterRequest", "RouterReply", "Post"))
 
 VERSION = 1
+REQUEST_BYTES = 4096  # libzmq closes the connection of whoever sends more
 # Refusal codes that the client itself acts on.
 INVALID, UNKNOWN_USER, INVALID_TEXT, NO_SESSION, BAD_VERSION, UNAVAILABLE = 1, 4, 5, 6, 10, 11
 # Refusals of a Hello that no other master would answer otherwise.
@@ -266,6 +267,10 @@ class Client:
 
     def ask(self, fill, timeout):
         """Sends a request, repeats it under the same number at every next master, and returns the answer."""
+        probe = Request(number=2**62)
+        fill(probe)
+        if probe.ByteSize() > REQUEST_BYTES:  # would end every connection that it is repeated on
+            raise ValueError(f"the request is longer than {REQUEST_BYTES} bytes")
         deadline = time.monotonic() + timeout
         number = self.submit(fill, is_own=True)
         pending = self.pending[number]
@@ -606,8 +611,8 @@ def main():
         while (left := end - time.monotonic()) > 0:
             for post in client.next_posts(min(left, 3600.0)):
                 show(post, options.json)
-    except Refused as refusal:
-        sys.exit(f"watch.py: {refusal}")
+    except (Refused, ValueError) as error:
+        sys.exit(f"watch.py: {error}")
     except TimedOut as timeout:
         note(f"watch.py: {timeout}")
         sys.exit(69)
