@@ -72,7 +72,7 @@ extension RealProcesses {
       }
       try await expectRefused("follow", name, "../../etc/passwd", because: "no user named")
       try await expectRefused("follow", name, "a\nb\u{1B}[31m", because: "no user named")
-      try await expectRefused("follow", name, String(repeating: "y", count: 10_000), because: "")
+      try await expectRefused("follow", name, String(repeating: "y", count: 10_000), because: "no user named")
     }
 
     @Test("names are case-sensitive and may be in any language")
@@ -349,6 +349,18 @@ extension RealProcesses {
       #expect(script.status == 1)
       #expect(script.lines.first?.contains("UTF-8") == true)
       #expect(try await cluster.timeline(alice).map(\.text) == ["fine"])
+    }
+
+    @Test("a closed|    @Test("a closed standard input is an end of input; a closed standard output is an error")
+    func closedDescriptors() async throws {
+      let alice = try await users("alice")[0]
+      let input = try await cluster.shell("$T client \(alice) $Y <&-")
+      #expect(input.status == 0 && input.errors.isEmpty, "\(input)")
+      let output = try await cluster.shell("$T post \(alice) 'unheard' $Y >&-")
+      #expect(output.status == 1, "\(output)")
+      let errors = try await cluster.shell("$T post \(alice) 'heard' $Y 2>&-")
+      #expect(errors.status == 0 && errors.lines.count == 1, "\(errors)")
+      #expect(try await cluster.timeline(alice).map(\.text) == ["unheard", "heard"])
     }
 
     @Test("timeline --follow | head -1 ends quietly")

@@ -62,8 +62,8 @@ struct Up: ParsableCommand {
     }
     var server = try SupervisorServer(options)
     try server.run(tickInterval: view == nil ? nil : .milliseconds(100)) {
-      view?.show()
-      return false
+      // With its terminal or reader gone a cluster in the foreground ends, as with Ctrl-C.
+      view.map { !$0.show() } ?? false
     }
   }
 
