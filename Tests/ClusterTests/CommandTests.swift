@@ -351,7 +351,7 @@ extension RealProcesses {
       #expect(try await cluster.timeline(alice).map(\.text) == ["fine"])
     }
 
-    @Test("a closed|    @Test("a closed standard input is an end of input; a closed standard output is an error")
+    @Test("a closed standard input is an end of input; a closed standard output is an error")
     func closedDescriptors() async throws {
       let alice = try await users("alice")[0]
       let input = try await cluster.shell("$T client \(alice) $Y <&-")
