@@ -106,7 +106,8 @@ let package = Package(
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
     .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model"]),
     .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),
-    .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"]),
+    .testTarget(
+      name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"], exclude: ["Scenarios"]),
     .testTarget(
       name: "ClusterTests",
       dependencies: ["tinysns", "TinySNSClient", "Model", "Topology", "ZeroMQ"]),

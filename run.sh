@@ -165,19 +165,17 @@ test_all() {
 
   echo '== build'
   : >"$log"
-  show() {
-    show_nothing "$1"
-    case $1 in *error:* | *warning:*) printf '%s\n' "$1" ;; esac
-  }
+  show() { show_nothing "$1"; }
   filtered swift build --build-tests || {
     cat "$log"
     fail 'the build failed'
   }
   # Warnings are errors in our own targets only, so it can't be left to the compiler: SwiftPM would hand such a flag to the
   # dependencies, too. The compiler warns only when it compiles: a file with a warning is touched, to be compiled anew.
-  warned=$(grep ': warning: ' "$log" | grep -F -e "$root/Sources/" -e "$root/Tests/" | cut -d: -f1 | sort -u) || warned=''
-  if [ -n "$warned" ]; then
-    printf '%s\n' "$warned" | while IFS= read -r file; do touch -- "$file"; done
+  warnings=$(grep ': warning: ' "$log" | grep -F -e "$root/Sources/" -e "$root/Tests/" | sort -u) || warnings=''
+  if [ -n "$warnings" ]; then
+    printf '%s\n' "$warnings"
+    printf '%s\n' "$warnings" | cut -d: -f1 | while IFS= read -r file; do touch -- "$file"; done
     fail 'there are warnings; see above'
   fi
 

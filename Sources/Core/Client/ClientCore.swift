@@ -14,7 +14,7 @@ public struct ClientToken: Hashable, Comparable, Sendable {
 /// What became of a request.
 public enum ClientOutcome: Hashable, Sendable {
   case reply(Reply.Body)
-  /// No answer by the deadline. `mayHaveHappened`: it was sent at least once.
+  /// No answer by the deadline, or none that settles it. `mayHaveHappened`: it was sent at least once.
   case timedOut(mayHaveHappened: Bool)
   /// The login was refused, so nothing can be asked.
   case loginRefused(Refusal)
@@ -77,7 +77,8 @@ public struct ClientCore: Sendable {
     var follower: ClientToken?
     var body: Request.Body
     var deadline: Instant
-    var wasSent = false
+    /// To how many masters, or how often to the same.
+    var timesSent = 0
   }
 
   public let client: ClientID
@@ -274,14 +275,17 @@ public struct ClientCore: Sendable {
     guard let follower = followers.removeValue(forKey: token) else { return }
     for (number, request) in pending where request.follower == token {
       // The answer to a Watch tells which topic is to be given up.
-      if case .watch = request.body, request.wasSent {
+      if case .watch = request.body, request.timesSent > 0 {
         pending[number]!.follower = nil
       } else {
         pending[number] = nil
       }
     }
     dropAnswered()
-    guard let topic = follower.topic, !followers.values.contains(where: { $0.topic == topic }) else { return }
+    // Another watch of the same timeline has the same topic, or is about to get it.
+    guard let topic = follower.topic,
+      !followers.values.contains(where: { $0.topic == topic || $0.name == follower.name })
+    else { return }
     actions.append(.unsubscribe(topic))
     giveUp(topic, at: now, into: &actions)
   }
@@ -325,7 +329,7 @@ public struct ClientCore: Sendable {
 
   private mutating func send(_ number: UInt64, at now: Instant, into actions: inout [ClientAction]) {
     guard let body = pending[number]?.body else { return }
-    pending[number]!.wasSent = true
+    pending[number]!.timesSent += 1
     sent.append((number, now))
     actions.append(.send(Request(number: number, body: body)))
   }
@@ -370,7 +374,7 @@ public struct ClientCore: Sendable {
     for (number, _) in late {
       guard let request = removePending(number) else { continue }
       if let token = request.token {
-        actions.append(.finish(token, .timedOut(mayHaveHappened: request.wasSent)))
+        actions.append(.finish(token, .timedOut(mayHaveHappened: request.timesSent > 0)))
       } else if let token = request.follower {
         retryFollower(token, at: now, into: &actions)
       }
@@ -587,8 +591,14 @@ public struct ClientCore: Sendable {
     }
     if case .pong(let pong) = reply.body {
       for (token, follower) in followers {
-        guard let position = pong.topics.first(where: { $0.topic == follower.topic }) else { continue }
-        followers[token]!.onPosition(position.sequence, at: now)
+        guard let topic = follower.topic else { continue }
+        if let position = pong.topics.first(where: { $0.topic == topic }) {
+          followers[token]!.onPosition(position.sequence, at: now)
+        } else {
+          // The master does not know that this session watches it: nothing would ever come.
+          followers[token]!.reset()
+          askToWatch(token, at: now, into: &actions)
+        }
       }
       if sent.isEmpty { trust() }
     }
@@ -611,7 +621,12 @@ public struct ClientCore: Sendable {
     if let token = request.follower {
       onFollowerReply(reply.body, to: request.body, of: token, at: now, into: &actions)
     } else if let token = request.token {
-      actions.append(.finish(token, .reply(reply.body)))
+      if case .refused(let refusal) = reply.body, refusal.code == .storage || refusal.code == .limit, request.timesSent > 1 {
+        // This master did nothing. A former one, hung with the request in its queue, may do it yet when it wakes.
+        actions.append(.finish(token, .timedOut(mayHaveHappened: true)))
+      } else {
+        actions.append(.finish(token, .reply(reply.body)))
+      }
     } else if case .watch(let name) = request.body, case .watching(let watching) = reply.body {
       // Nobody wants it any more, unless it was asked for again meanwhile.
       if !followers.values.contains(where: { $0.name == name || $0.topic == watching.topic }) {
