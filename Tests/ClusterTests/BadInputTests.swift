@@ -56,14 +56,17 @@ extension RealProcesses {
       try await Cluster.with(setup, start: false) { cluster in
         expectFailure(try await cluster.run("up", "--detach"), "state", "88")
         #expect(!FileManager.default.fileExists(atPath: cluster.state))
-        try "router: { port: \(cluster.routerPort) }\n".write(toFile: cluster.topology, atomically: true, encoding: .utf8)
+        try "router: { port: \(cluster.routerPort) }\n".write(
+          toFile: cluster.topology, atomically: true, encoding: .utf8)
       }
     }
 
     @Test("a topology that is missing or wrong is told with its line by every command, and nothing is started")
     func wrongTopology() async throws {
       try await Cluster.with(masters: 1, "heartbeat: often", start: false) { cluster in
-        for arguments in [["up"], ["up", "--detach"], ["down"], ["status"], ["post", "alice", "x"], ["client", "alice"]] {
+        for arguments in [
+          ["up"], ["up", "--detach"], ["down"], ["status"], ["post", "alice", "x"], ["client", "alice"],
+        ] {
           expectFailure(try await cluster.begin(arguments).end(), "heartbeat", "topology.yaml:5")
         }
         try FileManager.default.removeItem(atPath: cluster.topology)
@@ -82,15 +85,20 @@ extension RealProcesses {
         try await cluster.run("down")
         let file = cluster.state + "/log.db"
         let intact = try Data(contentsOf: URL(fileURLWithPath: file))
-        for garbage in [Data("this is no database, it is a letter to a friend\n".utf8), intact[..<100] + Data(count: intact.count - 100)] {
+        for garbage in [
+          Data("this is no database, it is a letter to a friend\n".utf8),
+          intact[..<100] + Data(count: intact.count - 100),
+        ] {
           try garbage.write(to: URL(fileURLWithPath: file))
           let outcome = try await cluster.run("up", "--detach", within: .seconds(15))
           expectFailure(outcome, file)
           #expect(try Data(contentsOf: URL(fileURLWithPath: file)) == garbage)
           #expect(cluster.servers().isEmpty, "it had started everything itself, so it stops it again")
           let master = try await cluster.run("master", "master-1")
-          expectFailure(Outcome(arguments: master.arguments, status: master.status, wasSignalled: false, output: "",
-            errors: master.errorLines.last ?? ""), file)
+          expectFailure(
+            Outcome(
+              arguments: master.arguments, status: master.status, wasSignalled: false, output: "",
+              errors: master.errorLines.last ?? ""), file)
         }
         try intact.write(to: URL(fileURLWithPath: file))
         try await cluster.start()
@@ -143,14 +151,16 @@ extension RealProcesses {
       try await Cluster.with(setup, start: false) { cluster in
         do {
           let holder = try PortHolder(cluster.routerPort)
-          expectFailure(try await cluster.run("up", "--detach"), "router", "\(cluster.routerPort)", "in use", "router.port")
+          expectFailure(
+            try await cluster.run("up", "--detach"), "router", "\(cluster.routerPort)", "in use", "router.port")
           expectFailure(try await cluster.run("router"), "router", "\(cluster.routerPort)", "in use")
           withExtendedLifetime(holder) {}
         }
         do {
           let port = setup.firstPort + 4
           let holder = try PortHolder(port)
-          expectFailure(try await cluster.run("up", "--detach"), "master-2", "\(port)", "in use", "hosts.local.first_port")
+          expectFailure(
+            try await cluster.run("up", "--detach"), "master-2", "\(port)", "in use", "hosts.local.first_port")
           expectFailure(try await cluster.run("master", "master-2"), "master-2", "\(port)", "in use")
           withExtendedLifetime(holder) {}
         }
@@ -221,7 +231,8 @@ extension RealProcesses {
       try await Cluster.with(fixedPorts()) { cluster in
         try await undisturbed(cluster) {
           let messages: [[[UInt8]]] = [
-            [[]], [[0xff, 0xff, 0xff]], [[], []], [[1], [2], [3], [4], [5], [6], [7]], [Array(repeating: 0x0a, count: 4_000)],
+            [[]], [[0xff, 0xff, 0xff]], [[], []], [[1], [2], [3], [4], [5], [6], [7]],
+            [Array(repeating: 0x0a, count: 4_000)],
             [Array(repeating: 7, count: 100_000)], Array(repeating: [9], count: 1_000),
           ]
           let context = try Context()
@@ -243,7 +254,9 @@ extension RealProcesses {
           }
         }
         for name in ["router", "master-1", "master-2"] {
-          #expect(cluster.log(of: name).split(separator: "\n").count { $0.contains("bad input") } <= Limits.complaintsPerMinute)
+          #expect(
+            cluster.log(of: name).split(separator: "\n").count { $0.contains("bad input") }
+              <= Limits.complaintsPerMinute)
         }
       }
     }
@@ -355,7 +368,8 @@ extension RealProcesses {
         let after = try await cluster.post("alice", "after")
         #expect(after > before)
         #expect(try await cluster.timeline("alice").last?.text == "after")
-        #expect(try await cluster.timeline("alice", limit: 1_000).count { $0.text == "before" || $0.text == "after" } == 2)
+        #expect(
+          try await cluster.timeline("alice", limit: 1_000).count { $0.text == "before" || $0.text == "after" } == 2)
         #expect(try await cluster.status().masters.map(\.pid) == masters)
       }
     }

@@ -145,7 +145,8 @@ extension RealProcesses {
       }
     }
 
-    @Test("up in the foreground shows what happens, and SIGTERM or Ctrl-C stops all of it", arguments: [SIGTERM, SIGINT])
+    @Test(
+      "up in the foreground shows what happens, and SIGTERM or Ctrl-C stops all of it", arguments: [SIGTERM, SIGINT])
     func foreground(signal: Int32) async throws {
       try await Cluster.with(masters: 2, start: false) { cluster in
         let up = try cluster.begin(["up"])
