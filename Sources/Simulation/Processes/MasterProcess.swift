@@ -86,7 +86,7 @@ final class MasterProcess: Process {
     }
   }
 
-  override var nextWake: Instant? { core.nextWake }
+  override var nextWake: Instant? { peek(&core) { $0.nextWake } }
 
   override func terminate() {
     enqueue(.callback { [self] in core.stop(at: clock, into: &actions) })
@@ -174,7 +174,7 @@ final class MasterProcess: Process {
     }
     actions.removeAll(keepingCapacity: true)
     next = 0
-    world.checkers.log.onHead(core.head, of: self)
+    world.checkers.log.onHead(peek(&core) { $0.head }, of: self)
   }
 
   private func swapPublished() {
