@@ -32,7 +32,7 @@ final class Checkers {
 
 /// The log: one order without holes, each request once, nothing that contradicts; and no master ahead of it.
 final class LogChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private let model: ReferenceModel
 
   init(world: World, model: ReferenceModel) {
@@ -78,7 +78,7 @@ final class LogChecker {
 
 /// What a master says to be done is durable when the words leave it.
 final class AcknowledgementChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private let model: ReferenceModel
 
   init(world: World, model: ReferenceModel) {
@@ -134,7 +134,7 @@ final class AcknowledgementChecker {
 
 /// Every request ends by its deadline, once, with an answer that is right at a position that the client may be shown.
 final class RequestChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private let model: ReferenceModel
   private(set) var acknowledged = 0
   private(set) var answered = 0
@@ -326,7 +326,7 @@ final class TimelineChecker {
     let token: ClientToken
   }
 
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private let model: ReferenceModel
   private var watches: [Key: Watch] = [:]
   private var order: [Key] = []

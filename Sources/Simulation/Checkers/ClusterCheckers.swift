@@ -5,7 +5,7 @@ import Model
 
 /// Never two processes under one name; nobody healthy is killed.
 final class ProcessChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private(set) var kills = 0
 
   init(world: World) { self.world = world }
@@ -37,7 +37,7 @@ final class ProcessChecker {
 
 /// The available server keeps the chair until it dies, leaves or hangs.
 final class ChairChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private var holder: MasterIdentity?
   private var term: UInt64 = 0
   private var router: Int32 = 0
@@ -82,7 +82,7 @@ final class ChairChecker {
 
 /// Nothing grows without limit.
 final class LimitChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private var locates: [Int32: (since: Instant, count: Int)] = [:]
 
   init(world: World) { self.world = world }

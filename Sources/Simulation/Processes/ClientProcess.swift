@@ -50,7 +50,7 @@ final class ClientProcess: Process {
     planNext()
   }
 
-  override var nextWake: Instant? { core.nextWake }
+  override var nextWake: Instant? { peek(&core) { $0.nextWake } }
 
   // MARK: The person's side
 
@@ -142,7 +142,7 @@ final class ClientProcess: Process {
     }
     actions.removeAll(keepingCapacity: true)
     next = 0
-    world.checkers.limits.onClient(pending: core.pendingCount, of: self)
+    world.checkers.limits.onClient(pending: peek(&core) { $0.pendingCount }, of: self)
   }
 
   private func carryOut(_ action: ClientAction) {

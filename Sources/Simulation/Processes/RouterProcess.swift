@@ -32,7 +32,7 @@ final class RouterProcess: Process {
     planNext()
   }
 
-  override var nextWake: Instant? { min(core.nextWake ?? .distantFuture, nextBeat) }
+  override var nextWake: Instant? { min(peek(&core) { $0.nextWake } ?? .distantFuture, nextBeat) }
 
   override func onTimers(at now: Instant, planned: Instant?) {
     core.onTimers(at: now, planned: planned, into: &actions)

@@ -40,7 +40,7 @@ final class SupervisorProcess: Process {
   }
 
   override var nextWake: Instant? {
-    let earliest = min(core.nextWake ?? .distantFuture, nextBeat)
+    let earliest = min(peek(&core) { $0.nextWake } ?? .distantFuture, nextBeat)
     return earliest == .distantFuture ? nil : earliest
   }
 

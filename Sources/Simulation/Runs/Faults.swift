@@ -5,7 +5,7 @@ import Log
 import Model
 
 final class FaultInjector {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private var random: SplitMix64
   private(set) var injected = 0
   private var isActive = false

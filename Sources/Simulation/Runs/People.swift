@@ -5,7 +5,7 @@ import Model
 final class People {
   static let names = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"]
 
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private var random: SplitMix64
   private var isActive = false
   private var posted = 0

@@ -22,7 +22,7 @@ final class Link {
 
   let id: Int
   let kind: Kind
-  unowned let dialer: Process
+  unowned(unsafe) let dialer: Process
   let address: String
   /// The dialer still wants it.
   var isOpen = true
@@ -71,7 +71,7 @@ final class Link {
 
 /// All links, and which hosts reach which.
 final class Network {
-  unowned let world: World
+  unowned(unsafe) let world: World
   private(set) var links: [Link] = []
   /// Who listens where.
   private var listeners: [String: Process] = [:]
