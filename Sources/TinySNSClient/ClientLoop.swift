@@ -3,7 +3,7 @@
 import CSpawn
 public import Core
 import HeapModule
-public import Model
+import Model
 import Runtime
 import Wire
 import ZeroMQ

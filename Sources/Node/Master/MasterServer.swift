@@ -232,7 +232,9 @@ public struct MasterServer: ~Copyable {
         if let peer { core.onMalformed(from: peer, into: &actions) }
       case .message(let peer):
         do throws(WireError) {
-          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in try Wire.decodeRequest(bytes) }
+          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
+            try Wire.decodeRequest(bytes)
+          }
           core.onRequest(request, from: peer, at: now, into: &actions)
         } catch {
           onBadRequest(error, from: peer, at: now)
@@ -352,7 +354,7 @@ public struct MasterServer: ~Copyable {
 extension MasterNote {
   var level: Logger.Level {
     switch self {
-    case .loggedIn, .loggedOut, .sessionLost: return .debug
+    case .loggedIn, .loggedOut, .sessionLost, .joined, .left: return .debug
     case .storageFailed: return .error
     default: return .info
     }

@@ -115,7 +115,9 @@ final class ClientProcess: Process {
       guard frame.link.isOpen else { return }  // the socket is closed, with what it had
       switch frame.link.kind {
       case .clientRouter:
-        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else { return }
+        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else {
+          return
+        }
         core.onRouter(reply, at: now, into: &actions)
       case .session where frame.link === session:
         guard var reply = world.decoded({ () throws(WireError) in try Wire.decodeReply(frame.bytes) }) else { return }
@@ -216,7 +218,8 @@ final class ClientProcess: Process {
     case .watching(let watching): expected[watching.topic] = (0, 0)
     case .pong(var pong):
       for index in pong.topics.indices {
-        pong.topics[index].sequence -= min(expected[pong.topics[index].topic]?.skipped ?? 0, pong.topics[index].sequence)
+        pong.topics[index].sequence -= min(
+          expected[pong.topics[index].topic]?.skipped ?? 0, pong.topics[index].sequence)
       }
       reply.body = .pong(pong)
     default: break

@@ -116,7 +116,9 @@ final class MasterProcess: Process {
           link.subscribed.remove(topic)
         }
       case .masterRouter:
-        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else { return }
+        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else {
+          return
+        }
         core.onRouter(reply, at: now, into: &actions)
       case .mesh where link.dialer === self:
         guard link.isOpen,

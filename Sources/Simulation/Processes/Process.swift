@@ -124,7 +124,9 @@ class Process {
   final func planNext() {
     guard life == .running else { return }
     let cost = world.settings.turnCost
-    busyUntil = world.now + (isSlow ? world.random.interval(.milliseconds(5) ... .milliseconds(120)) : world.random.interval(cost))
+    busyUntil =
+      world.now
+      + (isSlow ? world.random.interval(.milliseconds(5) ... .milliseconds(120)) : world.random.interval(cost))
     planned = nextWake
     if !inbox.isEmpty { return wake(at: busyUntil) }
     guard let planned else { return }

@@ -45,7 +45,9 @@ final class RouterProcess: Process {
 
   override func handle(_ input: Input, at now: Instant) {
     guard case .frame(let frame, let peer) = input else { return }
-    guard let request = world.decoded({ () throws(WireError) in try Wire.decodeRouterRequest(frame.bytes) }) else { return }
+    guard let request = world.decoded({ () throws(WireError) in try Wire.decodeRouterRequest(frame.bytes) }) else {
+      return
+    }
     world.note([frame.link.dialer, self], 10, frame.bytes.count) { "\(request)" }
     if world.defect == .returningMasterTakesTheChair, case .register(let registration) = request,
       let sitting = core.status.masters.first(where: { $0.state == .available }),

@@ -50,7 +50,8 @@ final class People {
   }
 
   private func patience() -> Interval {
-    random.percent(30) ? random.interval(.milliseconds(50) ... .seconds(1)) : random.interval(.seconds(1) ... .seconds(15))
+    random.percent(30)
+      ? random.interval(.milliseconds(50) ... .seconds(1)) : random.interval(.seconds(1) ... .seconds(15))
   }
 
   private func someone() -> String {
