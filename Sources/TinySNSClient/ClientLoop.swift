@@ -295,6 +295,7 @@ final class LoopState {
     // Subscriptions leave through SUB's send queue: at a mark they would be lost silently.
     try updates.set(
       .sendHighWaterMark(0), .receiveHighWaterMark(Limits.updatesHeldBack), .maxMessageSize(Limits.messageBytes),
+      .keepAlive,
       .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
     if contact.timelines.contains("[") { try updates.set(.ipv6(true)) }
     try updates.connect(contact.timelines)

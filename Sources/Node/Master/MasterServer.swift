@@ -88,7 +88,7 @@ public struct MasterServer: ~Copyable {
 
         let peers = try context.makeSocket(.sub)
         try peers.set(
-          .subscribe([]), .receiveHighWaterMark(1_000), .maxMessageSize(Limits.messageBytes),
+          .subscribe([]), .receiveHighWaterMark(1_000), .maxMessageSize(Limits.messageBytes), .keepAlive,
           .reconnect(every: .milliseconds(50), atMost: .seconds(1)), .ipv6(endpoint.contains("[")))
 
         let router = try Outlet(context, endpoint: options.router, maxBytes: Limits.messageBytes)
