@@ -58,7 +58,9 @@ extension RealProcesses {
           ], in: cluster.folder, program: Self.strace)
         defer { trace.kill(SIGINT) }
         // The trace is on when the beats are in it.
-        try await eventually("strace is attached") { !((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").isEmpty }
+        try await eventually("strace is attached") {
+          !((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").isEmpty
+        }
         let text = "durable-\(UInt32.random(in: 0...UInt32.max))"
         try await cluster.post("alice", text)
         try await eventually("the post is in the trace") {

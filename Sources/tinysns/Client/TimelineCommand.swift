@@ -63,7 +63,7 @@ extension TinySNSClient {
 
 /// How a post is shown.
 enum PostLine {
-  private struct Fields: Encodable {
+  private struct Fields: Codable {
     var id: UInt64
     var author: String
     var text: String
@@ -73,6 +73,12 @@ enum PostLine {
   static func json(_ post: Post) -> String {
     JSON.line(
       Fields(id: post.id.rawValue, author: post.author, text: post.text, created_at: Times.utc(post.time)))
+  }
+
+  /// A post from its line, as `json` makes it (but for its time); nil if it is none.
+  static func parse(_ line: some DataProtocol) -> Post? {
+    guard let fields = try? JSONDecoder().decode(Fields.self, from: Data(line)) else { return nil }
+    return Post(id: EventID(fields.id), author: fields.author, text: fields.text, time: .zero)
   }
 
   static func text(_ post: Post) -> String {

@@ -23,6 +23,7 @@ enum Fault: String, CaseIterable {
   case killEverything = "kill-everything"
   case stopMaster = "stop-master"
   case garbage
+  case fullDisk = "full-disk"
 
   /// How often it is drawn.
   var weight: Int {
@@ -31,16 +32,18 @@ enum Fault: String, CaseIterable {
     case .freezeMaster: return 10
     case .blinkMaster, .killStandby, .stopMaster: return 6
     case .killSlave, .killRouter, .killMasters: return 5
-    case .freezeRouter, .killSlaveAndMaster, .garbage: return 4
+    case .freezeRouter, .killSlaveAndMaster, .garbage, .fullDisk: return 4
     case .killLauncher: return 3
     case .killSlaves: return 2
     case .killEverything: return 1
     }
   }
 
-  static func random(using random: inout RandomSource) -> Fault {
-    var ticket = Int.random(in: 0..<allCases.reduce(0) { $0 + $1.weight }, using: &random)
-    for fault in allCases {
+  /// - Parameter smallDisk: whether the cluster has a disk of its own that may be filled.
+  static func random(smallDisk: Bool, using random: inout RandomSource) -> Fault {
+    let faults = allCases.filter { $0 != .fullDisk || smallDisk }
+    var ticket = Int.random(in: 0..<faults.reduce(0) { $0 + $1.weight }, using: &random)
+    for fault in faults {
       ticket -= fault.weight
       if ticket < 0 { return fault }
     }
@@ -127,7 +130,21 @@ final class FaultInjector: @unchecked Sendable {
       for name in deployment.processNames.shuffled(using: &random) { signal(name, SIGKILL) }
       startAgain()
     case .garbage: throwGarbage()
+    case .fullDisk: fillDisk()
     }
+  }
+
+  /// Leaves no room for the log for a moment. Posts are refused then; masters live on.
+  private func fillDisk() {
+    let path = deployment.folder.path + "/filler"
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { return }
+    log("fill the disk")
+    let block = [UInt8](repeating: 0, count: 1 << 16)
+    while write(descriptor, block, block.count) > 0 {}
+    usleep(UInt32(Int.random(in: 100...1_500, using: &random)) * 1_000)
+    close(descriptor)
+    unlink(path)
   }
 
   /// `up`, as a person would after such a fault.

@@ -25,6 +25,10 @@ struct Verify: ParsableCommand {
   @Option(help: "A file with a text to post a line.", completion: .file()) var posts: String?
   @Option(help: "Posts a second, of everybody together.") var rate = 200
   @Option(help: "Faults a minute.") var faults = 30
+  @Flag(help: "Give the cluster a small disk of its own (a tmpfs: needs root), and fill it now and then.")
+  var smallDisk = false
+  @Option(help: "Let some people watch through Examples/python/watch.py: its path.", completion: .file())
+  var python: String?
   @Flag(help: "Torment the running cluster of the topology instead of one of its own.") var running = false
   @Flag(help: "Print the report as one JSON object.") var json = false
   @OptionGroup var topology: TopologyOption
@@ -35,6 +39,7 @@ struct Verify: ParsableCommand {
     guard (2...5_000).contains(users) else { throw ValidationError("--users takes 2 to 5000") }
     guard (1...10_000).contains(rate) else { throw ValidationError("--rate takes 1 to 10000") }
     guard (0...600).contains(faults) else { throw ValidationError("--faults takes 0 to 600") }
+    guard !(running && smallDisk) else { throw ValidationError("--small-disk is for a cluster of verify's own") }
     guard ["available", "spread"].contains(assignment) else {
       throw ValidationError("--assignment takes available or spread")
     }
@@ -51,13 +56,14 @@ struct Verify: ParsableCommand {
     let run = VerifyRun(
       deployment: deployment, graph: people, texts: texts ?? [], rate: rate, seconds: seconds, faults: faults,
       seed: seed,
-      ownsCluster: !running)
+      ownsCluster: !running, hasSmallDisk: smallDisk, python: python)
     Main.run { [json] in
       let report = try await run.run()
       Terminal.print(json ? report.json : report.text)
       if !report.verdict.isGood {
         throw Failure("\(report.violations) violations; see \(deployment.folder.path)")
       }
+      if run.hasSmallDisk { umount2(deployment.folder.path, 2) }  // MNT_DETACH
       if run.ownsCluster {
         try? FileManager.default.removeItem(atPath: (deployment.path as NSString).deletingLastPathComponent)
       }
@@ -79,6 +85,12 @@ struct Verify: ParsableCommand {
       state: var
       """
     try text.write(toFile: path, atomically: true, encoding: .utf8)
+    if smallDisk {
+      try FileManager.default.createDirectory(atPath: folder + "/var", withIntermediateDirectories: true)
+      guard mount("tmpfs", folder + "/var", "tmpfs", 0, "size=256m,mode=700") == 0 else {
+        throw Failure("--small-disk can't mount a tmpfs: \(String(cString: strerror(errno)))")
+      }
+    }
     return try Deployment(path: path)
   }
 }
@@ -93,6 +105,11 @@ struct VerifyRun: Sendable {
   let faults: Int
   let seed: UInt64
   let ownsCluster: Bool
+  let hasSmallDisk: Bool
+  let python: String?
+
+  /// People who watch through the Python client.
+  private static let pythonWatchers = 4
 
   private func progress(_ text: String) {
     if isatty(STDERR_FILENO) == 1 {
@@ -145,6 +162,15 @@ struct VerifyRun: Sendable {
         Task { for try await posts in client.watch(after: start) { ledger.show(posts, at: watch) } })
     }
 
+    let others = try startPythonWatchers(ledger)
+    // They show the newest 20 first, which must be none yet: nobody posts before they are there.
+    let deadline = Clock.now() + .seconds(30)
+    while !others.isEmpty, sessionCount < graph.users.count + others.count {
+      guard Clock.now() < deadline else { throw Failure("the Python clients do not log in") }
+      try await Task.sleep(for: .milliseconds(100))
+    }
+    defer { for process in others where process.isRunning { process.terminate() } }
+
     // Load, and faults meanwhile.
     let stop = StopFlag()
     let started = Clock.now()
@@ -162,6 +188,7 @@ struct VerifyRun: Sendable {
     while !ledger.isComplete(graph), Clock.now() < patience { try await Task.sleep(for: .milliseconds(50)) }
     try await Task.sleep(for: .milliseconds(500))
     for watcher in watchers { watcher.cancel() }
+    for process in others { process.terminate() }
 
     // What is on disk: after a kill of everything, when the cluster is our own.
     if ownsCluster { injector.inject(.killEverything) }
@@ -185,6 +212,42 @@ struct VerifyRun: Sendable {
     try await withThrowingTaskGroup(of: Void.self) { group in
       for user in users { group.addTask { try await body(user) } }
       try await group.waitForAll()
+    }
+  }
+
+  private var sessionCount: Int {
+    let status = ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(300))
+    return status?.masters.reduce(0) { $0 + Int($1.sessions) } ?? 0
+  }
+
+  /// Some people watch a second time, through the client in another language.
+  private func startPythonWatchers(_ ledger: Ledger) throws -> [Process] {
+    guard let python else { return [] }
+    guard ownsCluster else { throw Failure("--python is for a cluster of verify's own") }
+    return try graph.users.prefix(Self.pythonWatchers).map { user in
+      let watch = ledger.addWatch(of: user)
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+      process.arguments = ["python3", python, user, "--json", "--router", deployment.routerEndpoint]
+      process.standardInput = FileHandle.nullDevice
+      process.standardError = FileHandle.nullDevice
+      let output = Pipe()
+      process.standardOutput = output
+      try process.run()
+      let handle = output.fileHandleForReading
+      _ = WorkerThread {
+        var rest = Data()
+        while true {
+          let data = handle.availableData
+          if data.isEmpty { return }
+          rest += data
+          while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+            if let post = PostLine.parse(rest[..<end]) { ledger.show([post], at: watch) }
+            rest = Data(rest[(end + 1)...])
+          }
+        }
+      }
+      return process
     }
   }
 
@@ -226,7 +289,7 @@ struct VerifyRun: Sendable {
     var next = Clock.now() + .milliseconds(500)
     while Clock.now() < end {
       if Clock.now() >= next {
-        injector.inject(Fault.random(using: &random))
+        injector.inject(Fault.random(smallDisk: hasSmallDisk, using: &random))
         next = max(
           Clock.now(),
           next
