@@ -19,6 +19,7 @@ struct TinySNS: ParsableCommand {
         subcommands: [ClientCommand.self, Post.self, Follow.self, Unfollow.self, List.self, Timeline.self]),
       CommandGroup(
         name: "One role, in the foreground", subcommands: [RouterRole.self, MasterRole.self, SlaveRole.self, Demo.self]),
+        CommandGroup(name: "Measuring it", subcommands: [Bench.self]),
     ])
 }
 

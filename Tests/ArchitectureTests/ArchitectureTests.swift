@@ -85,6 +85,7 @@ enum Repository {
   static let allowed: [String: Set<String>] = [
     "CZMQ": [],
     "CSpawn": [],
+    "CLoad": ["CZMQ"],
     "Model": [],
     "Core": ["Model", "DequeModule", "OrderedCollections"],
     "Wire": ["Model", "SwiftProtobuf"],
@@ -96,7 +97,7 @@ enum Repository {
     "TinySNSClient": ["Core", "Model", "Wire", "ZeroMQ"],
     "Simulation": ["Core", "Log", "Model", "Wire"],
     "tinysns": [
-      "Core", "CSpawn", "Log", "Model", "Node", "SQLiteLog", "Simulation", "TinySNSClient", "Topology", "Wire",
+      "CLoad", "Histogram", "Core", "CSpawn", "Log", "Model", "Node", "SQLiteLog", "Simulation", "TinySNSClient", "Topology", "Wire",
       "ZeroMQ", "ArgumentParser", "Logging",
     ],
   ]
