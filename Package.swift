@@ -26,6 +26,7 @@ let package = Package(
   targets: [
     // C
     .systemLibrary(name: "CZMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
+    .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
     .target(name: "CSpawn"),
     .target(name: "CLoad", dependencies: ["CZMQ"]),
 
@@ -82,8 +83,8 @@ let package = Package(
     .executableTarget(
       name: "tinysns",
       dependencies: [
-        "CLoad", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation", "TinySNSClient",
-        "Topology", "Wire", "ZeroMQ",
+        "CEdit", "CLoad", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation",
+        "TinySNSClient", "Topology", "Wire", "ZeroMQ",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
         .product(name: "Logging", package: "swift-log"),
@@ -108,10 +109,15 @@ let package = Package(
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
     .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model"]),
     .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),
-    .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"]),
+    .testTarget(
+      name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"], exclude: ["Scenarios"]),
     .testTarget(
       name: "ClusterTests",
       dependencies: ["tinysns", "TinySNSClient", "Model", "Topology", "ZeroMQ"]),
+    .target(name: "CTerminal", path: "Tests/Support/CTerminal"),
+    .testTarget(
+      name: "TerminalTests",
+      dependencies: ["tinysns", "CEdit", "CTerminal", "Core", "Model", "TinySNSClient"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -10,3 +10,5 @@ swift build --package-path .build/checkouts/swift-protobuf --scratch-path "$plug
 protoc --plugin="$plugin_build/release/protoc-gen-swift" \
   --swift_out=Sources/Wire/Generated --swift_opt=Visibility=Internal --swift_opt=UseAccessLevelOnImports=true \
   --proto_path=Protos Protos/tinysns.proto
+# The same for the Python example, which loads the descriptors at run time.
+protoc --descriptor_set_out=Examples/python/tinysns.desc --proto_path=Protos Protos/tinysns.proto

@@ -55,7 +55,7 @@ struct connection {
   // Updates.
   uint8_t topic[16];
   int has_topic, is_continuation;
-  uint64_t expected;
+  uint64_t sequence, expected;
   uint64_t received;
 };
 
@@ -256,19 +256,17 @@ static void on_delivery(struct load *load, struct connection *c) {
   }
 }
 
-/// The first frame of an update of ours: topic and sequence number.
-static void on_header(struct load *load, struct connection *c, const uint8_t *bytes, int is_marker) {
-  uint64_t sequence = 0;
-  for (int index = 0; index < 8; index++) sequence = sequence << 8 | bytes[16 + index];
-  if (is_marker) {
+/// A later frame of an update of ours: a post, or nothing in a marker.
+static void on_post(struct load *load, struct connection *c, size_t size) {
+  if (size == 0) {
     if (c->state == SUBSCRIBING) {
-      c->expected = sequence;
+      c->expected = c->sequence;
       opened(load, c);
     }
     return;
   }
-  if (sequence != c->expected) load->result->gaps++;
-  c->expected = sequence + 1;
+  if (c->sequence != c->expected) load->result->gaps++;
+  c->expected = ++c->sequence;
   on_delivery(load, c);
 }
 
@@ -327,22 +325,13 @@ static size_t parse_zmtp(struct load *load, struct connection *c, const uint8_t 
       on_reply(load, c, body, size);
     } else {
       c->is_continuation = flags & 1;
-      if (is_continuation) {
-        // The post; its header has been seen to.
-      } else if (load->options->protocol == LOAD_ZMQ) {
-        on_delivery(load, c);
-      } else if (size >= 24) {
-        // A marker has nothing after the header. With two frames that shows in the second, which must be here too.
-        int is_marker = size == 24 && !(flags & 1);
-        if (size == 24 && (flags & 1)) {
-          size_t next = at + head + size;
-          if (next + 2 > count) {
-            c->is_continuation = 0;
-            break;
-          }
-          is_marker = !(bytes[next] & 2) && bytes[next + 1] == 0;
-        }
-        on_header(load, c, body, is_marker);
+      if (load->options->protocol == LOAD_ZMQ) {
+        if (!is_continuation) on_delivery(load, c);
+      } else if (is_continuation) {
+        on_post(load, c, size);
+      } else if (size == 24) {
+        c->sequence = 0;
+        for (int index = 16; index < 24; index++) c->sequence = c->sequence << 8 | body[index];
       }
     }
     at += head + size;

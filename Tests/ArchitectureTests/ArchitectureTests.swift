@@ -40,7 +40,7 @@ enum Repository {
     var found: [(String, String)] = []
     for path in try swiftFiles(of: target) {
       for (number, line) in try code(of: path) {
-        guard let match = line.firstMatch(of: importLine) else { continue }
+        guard line.contains("import"), let match = line.firstMatch(of: importLine) else { continue }
         found.append((String(match.output.1), "\(path):\(number)"))
       }
     }

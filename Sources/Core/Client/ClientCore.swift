@@ -14,7 +14,7 @@ public struct ClientToken: Hashable, Comparable, Sendable {
 /// What became of a request.
 public enum ClientOutcome: Hashable, Sendable {
   case reply(Reply.Body)
-  /// No answer by the deadline. `mayHaveHappened`: it was sent at least once.
+  /// No answer by the deadline, or none that settles it. `mayHaveHappened`: it was sent at least once.
   case timedOut(mayHaveHappened: Bool)
   /// The login was refused, so nothing can be asked.
   case loginRefused(Refusal)
@@ -77,7 +77,8 @@ public struct ClientCore: Sendable {
     var follower: ClientToken?
     var body: Request.Body
     var deadline: Instant
-    var wasSent = false
+    /// To how many masters, or how often to the same.
+    var timesSent = 0
   }
 
   public let client: ClientID
@@ -104,6 +105,8 @@ public struct ClientCore: Sendable {
   /// Since when requests are under way without a break.
   var busySince = Instant.zero
   var pingSentAt: Instant?
+  /// The last ping, or the login.
+  var lastPing = Instant.zero
   /// The present master has been reported to the router, whose answer is awaited while the session goes on.
   var suspectSince: Instant?
   /// A suspicion that the router does not share is repeated after a growing time.
@@ -144,7 +147,8 @@ public struct ClientCore: Sendable {
   private var greetTimeout: Interval { timing.liveness }
   /// Silence with requests under way after which the master is pinged.
   private var busyPingAfter: Interval { timing.liveness * 2 / 5 }
-  /// Silence of a session that only watches, after which it pings: finds lost tails, and masters that hang.
+  /// How often a session that watches pings, whatever it hears: only a Pong finds a lost tail, and only what the client says
+  /// keeps its session.
   private var watchPingAfter: Interval { .seconds(1) }
   /// The same of a session that does nothing, so that the master keeps it.
   private var idlePingAfter: Interval { Limits.sessionSilence / 4 }
@@ -153,8 +157,8 @@ public struct ClientCore: Sendable {
   private var pongTimeout: Interval { timing.liveness * 3 / 5 }
 
   private var pingAt: Instant {
-    if !pending.isEmpty { return max(lastHeard, busySince) + busyPingAfter }
-    return lastHeard + (followers.isEmpty ? idlePingAfter : watchPingAfter)
+    let regular = followers.isEmpty ? lastHeard + idlePingAfter : lastPing + watchPingAfter
+    return pending.isEmpty ? regular : min(regular, max(lastHeard, busySince) + busyPingAfter)
   }
 
   /// When the master is to be suspected unless it says something.
@@ -196,16 +200,17 @@ public struct ClientCore: Sendable {
     locate(suspect: nil, at: now, into: &actions)
   }
 
-  /// A request. It ends with `finish`, at the latest at `deadline`.
+  /// A request. It ends with `finish`, at the latest at `deadline`; at once if more are under way than a master takes.
   public mutating func submit(
     _ body: Request.Body, token: ClientToken, deadline: Instant, at now: Instant, into actions: inout [ClientAction]
   ) {
-    if case .refused(let refusal) = phase {
-      actions.append(.finish(token, .loginRefused(refusal)))
+    if let outcome = outcomeAtOnce {
+      actions.append(.finish(token, outcome))
       return
     }
-    if case .closed = phase {
-      actions.append(.finish(token, .closed))
+    guard pending.count < Limits.requestsInFlight else {
+      let refusal = Refusal(.limit, "too many requests under way in this client", retryAfter: 50)
+      actions.append(.finish(token, .reply(.refused(refusal))))
       return
     }
     if let refusal = Self.refusal(of: body) {
@@ -237,24 +242,30 @@ public struct ClientCore: Sendable {
     TextRules.fault(inName: name).map { _ in Refusal(.unknownUser, "there is no user named \(quoted(name))") }
   }
 
-  /// Watches a timeline from a log position: everything after it is shown, then what comes, until `unwatch`.
+  /// What becomes of everything that is asked of a client that has ended.
+  private var outcomeAtOnce: ClientOutcome? {
+    switch phase {
+    case .refused(let refusal): .loginRefused(refusal)
+    case .closed: .closed
+    case .idle, .locating, .greeting, .serving, .waiting: nil
+    }
+  }
+
+  /// Watches a timeline from a log position: everything after it is shown, then what comes, until `unwatch`; or until it ends
+  /// with `finish`, because the master refuses it for good, or the client ends.
   public mutating func watch(
     _ name: TimelineName, after cursor: EventID, token: ClientToken, at now: Instant,
     into actions: inout [ClientAction]
   ) {
-    switch phase {
-    case .refused(let refusal):
-      actions.append(.finish(token, .loginRefused(refusal)))
+    if let outcome = outcomeAtOnce {
+      actions.append(.finish(token, outcome))
       return
-    case .closed:
-      actions.append(.finish(token, .closed))
-      return
-    default: break
     }
     if let refusal = Self.refusal(of: name) {
       actions.append(.finish(token, .reply(.refused(refusal))))
       return
     }
+    if followers.isEmpty { lastPing = now }
     followers[token] = TimelineFollower(name: name, cursor: cursor)
     newest = max(newest, cursor)
     if case .serving = phase { askToWatch(token, at: now, into: &actions) }
@@ -262,9 +273,24 @@ public struct ClientCore: Sendable {
 
   public mutating func unwatch(_ token: ClientToken, at now: Instant, into actions: inout [ClientAction]) {
     guard let follower = followers.removeValue(forKey: token) else { return }
-    pending = pending.filter { $0.value.follower != token }
-    guard let topic = follower.topic, !followers.values.contains(where: { $0.topic == topic }) else { return }
+    for (number, request) in pending where request.follower == token {
+      // The answer to a Watch tells which topic is to be given up.
+      if case .watch = request.body, request.timesSent > 0 {
+        pending[number]!.follower = nil
+      } else {
+        pending[number] = nil
+      }
+    }
+    dropAnswered()
+    // Another watch of the same timeline has the same topic, or is about to get it.
+    guard let topic = follower.topic,
+      !followers.values.contains(where: { $0.topic == topic || $0.name == follower.name })
+    else { return }
     actions.append(.unsubscribe(topic))
+    giveUp(topic, at: now, into: &actions)
+  }
+
+  private mutating func giveUp(_ topic: Topic, at now: Instant, into actions: inout [ClientAction]) {
     enqueue(
       Pending(token: nil, follower: nil, body: .unwatch(topic), deadline: now + timing.requestTimeout), at: now,
       into: &actions)
@@ -303,7 +329,7 @@ public struct ClientCore: Sendable {
 
   private mutating func send(_ number: UInt64, at now: Instant, into actions: inout [ClientAction]) {
     guard let body = pending[number]?.body else { return }
-    pending[number]!.wasSent = true
+    pending[number]!.timesSent += 1
     sent.append((number, now))
     actions.append(.send(Request(number: number, body: body)))
   }
@@ -311,8 +337,12 @@ public struct ClientCore: Sendable {
   /// Ends a pending request; what was sent first of the rest comes to the front of `sent`.
   private mutating func removePending(_ number: UInt64) -> Pending? {
     let request = pending.removeValue(forKey: number)
-    while let first = sent.first, pending[first.number] == nil { sent.removeFirst() }
+    dropAnswered()
     return request
+  }
+
+  private mutating func dropAnswered() {
+    while let first = sent.first, pending[first.number] == nil { sent.removeFirst() }
   }
 
   // MARK: Time
@@ -344,7 +374,7 @@ public struct ClientCore: Sendable {
     for (number, _) in late {
       guard let request = removePending(number) else { continue }
       if let token = request.token {
-        actions.append(.finish(token, .timedOut(mayHaveHappened: request.wasSent)))
+        actions.append(.finish(token, .timedOut(mayHaveHappened: request.timesSent > 0)))
       } else if let token = request.follower {
         retryFollower(token, at: now, into: &actions)
       }
@@ -355,6 +385,7 @@ public struct ClientCore: Sendable {
   private mutating func checkMaster(at now: Instant, into actions: inout [ClientAction]) {
     if pingSentAt == nil, pingAt <= now {
       pingSentAt = now
+      lastPing = now
       nextNumber += 1
       actions.append(.send(Request(number: nextNumber - 1, body: .ping)))
     }
@@ -395,6 +426,7 @@ public struct ClientCore: Sendable {
         suspectSince = nil
         if found.master == contact?.master {
           // The router finds it healthy. Stay, for a growing time.
+          nextSuspicion = now + suspicionDelay
           return
         }
         noteLoss(.noAnswer, at: now, into: &actions)
@@ -406,8 +438,8 @@ public struct ClientCore: Sendable {
       switch phase {
       case .locating: wait(atLeast: .milliseconds(Int64(retryAfter)), at: now, into: &actions)
       case .serving where suspectSince != nil:
-        suspectSince = nil
-        lose(.noAnswer, at: now, into: &actions)
+        leave(.noAnswer, at: now, into: &actions)
+        wait(atLeast: .milliseconds(Int64(retryAfter)), at: now, into: &actions)
       default: return
       }
     case .refused(let number, let refusal):
@@ -468,9 +500,7 @@ public struct ClientCore: Sendable {
       suspect = nil
       failedMaster = nil
     }
-    noteLoss(cause, at: now, into: &actions)
-    actions.append(.disconnect)
-    contact = nil
+    leave(cause, at: now, into: &actions)
     if cause == .refused || failures > 1 {
       wait(atLeast: nil, at: now, into: &actions)
     } else {
@@ -478,12 +508,20 @@ public struct ClientCore: Sendable {
     }
   }
 
+  private mutating func leave(
+    _ cause: ClientNote.LossCause, at now: Instant, into actions: inout [ClientAction]
+  ) {
+    noteLoss(cause, at: now, into: &actions)
+    actions.append(.disconnect)
+    contact = nil
+  }
+
   private mutating func noteLoss(
     _ cause: ClientNote.LossCause, at now: Instant, into actions: inout [ClientAction]
   ) {
     for token in followers.keys { followers[token]!.reset() }
-    // What the followers asked is asked anew; their requests need no repeating.
-    pending = pending.filter { $0.value.follower == nil }
+    // What the followers asked is asked anew, and their topics are gone; only the program's requests are repeated.
+    pending = pending.filter { $0.value.token != nil }
     sent.removeAll()
     pingSentAt = nil
     suspectSince = nil
@@ -518,9 +556,11 @@ public struct ClientCore: Sendable {
       let pause = lostAt.map { now - $0 }
       lostAt = nil
       actions.append(
-        .note(.serving(master: welcome.master.name, isNew: welcome.isNew && !hasServed, pause: hasServed ? pause : nil)))
+        .note(.serving(master: welcome.master.name, isNew: welcome.isNew && !hasServed, pause: hasServed ? pause : nil))
+      )
       hasServed = true
       busySince = now
+      lastPing = now
       for number in pending.keys.sorted() { send(number, at: now, into: &actions) }
       for token in followers.keys { askToWatch(token, at: now, into: &actions) }
     case .refused(let refusal) where reply.number == helloNumber:
@@ -551,13 +591,16 @@ public struct ClientCore: Sendable {
     }
     if case .pong(let pong) = reply.body {
       for (token, follower) in followers {
-        guard let position = pong.topics.first(where: { $0.topic == follower.topic }) else { continue }
-        followers[token]!.onPosition(position.sequence, at: now)
+        guard let topic = follower.topic else { continue }
+        if let position = pong.topics.first(where: { $0.topic == topic }) {
+          followers[token]!.onPosition(position.sequence, at: now)
+        } else {
+          // The master does not know that this session watches it: nothing would ever come.
+          followers[token]!.reset()
+          askToWatch(token, at: now, into: &actions)
+        }
       }
-      suspicionDelay = .zero
-      // The program may ask for a ping, too.
-      if let token = removePending(reply.number)?.token { actions.append(.finish(token, .reply(reply.body))) }
-      return
+      if sent.isEmpty { trust() }
     }
     if case .refused(let refusal) = reply.body {
       if refusal.code == .noSession {
@@ -570,14 +613,34 @@ public struct ClientCore: Sendable {
         return
       }
     }
+    let isOldest = sent.first?.number == reply.number
     guard let request = removePending(reply.number) else { return }  // answered before, or given up
+    if isOldest { trust() }
     if case .done(let id) = reply.body { newest = max(newest, id) }
     if case .page(let page) = reply.body { newest = max(newest, page.upTo) }
     if let token = request.follower {
       onFollowerReply(reply.body, to: request.body, of: token, at: now, into: &actions)
     } else if let token = request.token {
-      actions.append(.finish(token, .reply(reply.body)))
+      if case .refused(let refusal) = reply.body, refusal.code == .storage || refusal.code == .limit, request.timesSent > 1 {
+        // This master did nothing. A former one, hung with the request in its queue, may do it yet when it wakes.
+        actions.append(.finish(token, .timedOut(mayHaveHappened: true)))
+      } else {
+        actions.append(.finish(token, .reply(reply.body)))
+      }
+    } else if case .watch(let name) = request.body, case .watching(let watching) = reply.body {
+      // Nobody wants it any more, unless it was asked for again meanwhile.
+      if !followers.values.contains(where: { $0.name == name || $0.topic == watching.topic }) {
+        giveUp(watching.topic, at: now, into: &actions)
+      }
     }
+  }
+
+  /// What the master was suspected for is over: the next suspicion is the first again.
+  private mutating func trust() {
+    failures = 0
+    failedMaster = nil
+    suspicionDelay = .zero
+    nextSuspicion = .zero
   }
 
   // MARK: Watched timelines

@@ -4,7 +4,7 @@ import Model
 
 /// Collects the events of one commit. What an earlier request of the batch changes counts for the later ones.
 struct Batch {
-  /// What a request that needs no event of its own gets at once; or, later, what its event gives.
+  /// What a request gets: at once, if it needs no event; else when the batch is committed.
   enum Answer {
     case done(EventID)
     case refused(Refusal)
@@ -20,41 +20,43 @@ struct Batch {
   private let state: ServiceState
   private let time: Timestamp
   private(set) var events: [Event] = []
-  /// Who waits for which event; some for a refusal that is true only once that event is in the log.
-  private(set) var waiting: [(request: MasterCore.Waiting, event: Int, refusal: Refusal?)] = []
+  /// Who is to be answered once the batch is durable, and how, in the order of arrival. Also those whom only the batch itself
+  /// refuses: what they are told is not true before.
+  private(set) var waiting: [(request: MasterCore.Waiting, answer: Answer)] = []
 
   // What the batch itself changes.
-  private var newAccounts: [String: Int] = [:]
-  private var edges: [Edge: (follows: Bool, event: Int)] = [:]
-  private var requests: [RequestID: Int] = [:]
+  private var newAccounts: [String: AccountID] = [:]
+  private var edges: [Edge: Bool] = [:]
+  private var requests: [RequestID: EventID] = [:]
 
   init(state: ServiceState, time: Timestamp) {
     self.state = state
     self.time = time
   }
 
-  /// Takes a request: gives its answer if it needs no event, else nil, and the event it waits for is in `events`.
+  /// Takes a request: gives its answer if that is known already, else nil, and it is among the waiting.
   mutating func add(_ request: MasterCore.Waiting) -> Answer? {
     if case .register(let hello) = request.work {
       if let account = state.account(named: hello.user) { return .exists(account) }
-      if let index = newAccounts[hello.user] {
-        waiting.append((request, index, nil))
+      if let account = newAccounts[hello.user] {
+        waiting.append((request, .exists(account)))
         return nil
       }
       let account = AccountID(UInt32(state.names.count + newAccounts.count))
-      newAccounts[hello.user] = events.count
+      newAccounts[hello.user] = account
       append(.accountCreated(account, name: hello.user), request: nil, for: request)
       return nil
     }
 
     let id = RequestID(client: request.client, number: request.number)
-    if let index = requests[id] {
-      waiting.append((request, index, nil))
+    if let event = requests[id] {
+      waiting.append((request, .done(event)))
       return nil
     }
     switch state.requests[request.client]?.outcome(of: request.number) {
     case .done(let event): return .done(event)
-    case .tooOld: return .refused(Refusal(.tooOld, "request \(request.number) is too old to tell whether it took effect"))
+    case .tooOld:
+      return .refused(Refusal(.tooOld, "request \(request.number) is too old to tell whether it took effect"))
     case .unknown, nil: break
     }
     switch request.work {
@@ -66,45 +68,48 @@ struct Batch {
       guard followed != request.account else {
         return .refused(Refusal(.alreadyExists, "you can't follow yourself"))
       }
-      guard !follows(request.account, followed) else {
-        return refuse(request, followed, Refusal(.alreadyExists, "you follow \(name) already"))
+      let edge = Edge(follower: request.account, followed: followed)
+      guard !follows(edge) else {
+        return refuse(request, Refusal(.alreadyExists, "you follow \(name) already"), because: edge)
       }
-      edges[Edge(follower: request.account, followed: followed)] = (true, events.count)
+      edges[edge] = true
       append(.followed(request.account, followed), request: id, for: request)
     case .unfollow(let name):
       guard let followed = account(named: name) else { return .refused(unknownUser(name)) }
-      guard follows(request.account, followed) else {
-        return refuse(request, followed, Refusal(.notExists, "you do not follow \(name)"))
+      let edge = Edge(follower: request.account, followed: followed)
+      guard follows(edge) else {
+        return refuse(request, Refusal(.notExists, "you do not follow \(name)"), because: edge)
       }
-      edges[Edge(follower: request.account, followed: followed)] = (false, events.count)
+      edges[edge] = false
       append(.unfollowed(request.account, followed), request: id, for: request)
     }
     return nil
   }
 
-  /// At once if the state says so; after the commit if an event of this batch does, which may yet fail.
-  private mutating func refuse(_ request: MasterCore.Waiting, _ followed: AccountID, _ refusal: Refusal) -> Answer? {
-    guard let change = edges[Edge(follower: request.account, followed: followed)] else { return .refused(refusal) }
-    waiting.append((request, change.event, refusal))
-    return nil
-  }
-
   private mutating func append(_ change: Change, request id: RequestID?, for request: MasterCore.Waiting) {
-    if let id { requests[id] = events.count }
-    waiting.append((request, events.count, nil))
-    events.append(Event(id: state.head.advanced(by: events.count + 1), time: time, request: id, change: change))
+    let event = Event(id: state.head.advanced(by: events.count + 1), time: time, request: id, change: change)
+    if let id { requests[id] = event.id }
+    waiting.append((request, .done(event.id)))
+    events.append(event)
   }
 
   private func account(named name: String) -> AccountID? {
-    if let account = state.account(named: name) { return account }
-    guard let index = newAccounts[name] else { return nil }
-    return events[index].change.actor
+    state.account(named: name) ?? newAccounts[name]
   }
 
-  private func follows(_ follower: AccountID, _ followed: AccountID) -> Bool {
-    if let change = edges[Edge(follower: follower, followed: followed)] { return change.follows }
-    guard followed.index < state.names.count, follower.index < state.names.count else { return false }
-    return state.graph.follows(follower, followed)
+  private func follows(_ edge: Edge) -> Bool {
+    if let change = edges[edge] { return change }
+    guard edge.followed.index < state.names.count, edge.follower.index < state.names.count else { return false }
+    return state.graph.follows(edge.follower, edge.followed)
+  }
+
+  /// Refuses at once what the log refuses, and after the commit what this batch makes wrong.
+  private mutating func refuse(
+    _ request: MasterCore.Waiting, _ refusal: Refusal, because edge: Edge
+  ) -> Answer? {
+    guard edges[edge] != nil else { return .refused(refusal) }
+    waiting.append((request, .refused(refusal)))
+    return nil
   }
 
   private func unknownUser(_ name: String) -> Refusal {

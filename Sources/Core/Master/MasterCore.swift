@@ -24,7 +24,6 @@ public struct MasterCore: Sendable {
     var client: ClientID
     var account: AccountID
     var lastHeard: Instant
-    var inFlight = 0
     var topics: [Topic] = []
   }
 
@@ -46,8 +45,8 @@ public struct MasterCore: Sendable {
 
   struct Commit: Sendable {
     var events: [Event]
-    /// Who waits for which event of the batch, in the order of arrival.
-    var waiting: [(request: Waiting, event: Int, refusal: Refusal?)]
+    /// Who waits for it and for what answer, in the order of arrival.
+    var waiting: [(request: Waiting, answer: Batch.Answer)]
     /// The head when the commit was started.
     var after: EventID
     var since: Instant
@@ -81,6 +80,8 @@ public struct MasterCore: Sendable {
   var sessions: [PeerID: Session] = [:]
   var peersByClient: [ClientID: PeerID] = [:]
   var sessionsByAccount: [AccountID: Int] = [:]
+  /// Unanswered requests by connection: those that wait for the log. Whatever becomes of the session, they are counted until answered.
+  var inFlight: [PeerID: Int] = [:]
   var watches = WatchTable()
   var waiting = Deque<Waiting>()
   var commit: Commit?
@@ -143,8 +144,7 @@ public struct MasterCore: Sendable {
     actions.append(.toRouter(.leave(master)))
     for request in waiting { refuseToServe(request, into: &actions) }
     waiting.removeAll()
-    for hello in held { refuse(hello.number, hello.peer, .unavailable, "the server stops", into: &actions) }
-    held = []
+    refuseHeld("the server stops", into: &actions)
     finishStoppingIfDone(into: &actions)
   }
 
@@ -259,8 +259,7 @@ public struct MasterCore: Sendable {
     case .failed(let reason):
       noteStorageFailure(reason, into: &actions)
       timers[.check] = now + timing.liveness
-      for hello in held { refuse(hello.number, hello.peer, .unavailable, "the log can't be read", into: &actions) }
-      held = []
+      refuseHeld("the log can't be read", into: &actions)
       return
     case .read(let events):
       noteStorageWorks(into: &actions)
@@ -286,6 +285,7 @@ public struct MasterCore: Sendable {
       // Having read everything after it came, the master knows all that the client can know.
       let isCurrent = hello.newest <= state.head || since < catchUpsBegun
       if isCurrent {
+        endRequest(of: peer)
         open(hello, number: number, for: peer, isCurrent: true, at: now, into: &actions)
       } else {
         held.append((peer, number, hello, since))
@@ -400,6 +400,7 @@ public struct MasterCore: Sendable {
         refuse(number, peer, .limit, "too many logins are waiting", retryAfter: 500, into: &actions)
         return
       }
+      guard beginRequest(number, of: peer, into: &actions) else { return }
       held.append((peer, number, hello, catchUpsBegun))
       catchUp(into: &actions)
       return
@@ -410,12 +411,33 @@ public struct MasterCore: Sendable {
       refuse(number, peer, .unknownUser, "there is no user named \(quoted(hello.user))", into: &actions)
     } else if let fault = TextRules.fault(inName: hello.user) {
       refuse(number, peer, .invalidText, "the name is refused: \(fault.explanation)", into: &actions)
+    } else if isForeign(hello.client, to: nil) {
+      refuseForeign(number, peer, into: &actions)
     } else if waiting.count >= Limits.requestsWaiting {
       refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
-    } else {
+    } else if beginRequest(number, of: peer, into: &actions) {
       waiting.append(
         Waiting(peer: peer, number: number, client: hello.client, account: AccountID(.max), work: .register(hello)))
     }
+  }
+
+  /// Whether a client id belongs to another account than this one; nil stands for one that is to be created.
+  private func isForeign(_ client: ClientID, to account: AccountID?) -> Bool {
+    if let owner = state.requests[client]?.account, owner != account { return true }
+    guard let peer = peersByClient[client], let session = sessions[peer] else { return false }
+    return session.account != account
+  }
+
+  private func refuseForeign(_ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]) {
+    refuse(number, peer, .invalid, "the client id belongs to another account", into: &actions)
+  }
+
+  private mutating func refuseHeld(_ reason: String, into actions: inout [MasterAction]) {
+    for hello in held {
+      endRequest(of: hello.peer)
+      refuse(hello.number, hello.peer, .unavailable, reason, into: &actions)
+    }
+    held = []
   }
 
   /// Opens the session of an account that exists.
@@ -423,19 +445,13 @@ public struct MasterCore: Sendable {
     _ hello: Hello, number: UInt64, as account: AccountID, isNew: Bool, for peer: PeerID, at now: Instant,
     into actions: inout [MasterAction]
   ) {
-    if let owner = state.requests[hello.client]?.account, owner != account {
-      refuse(number, peer, .invalid, "the client id belongs to another account", into: &actions)
+    guard !isForeign(hello.client, to: account) else {
+      refuseForeign(number, peer, into: &actions)
       return
     }
     // The same connection again, or the same client on a new one: the old session goes.
     closeQuietly(peer)
-    if let former = peersByClient[hello.client] {
-      guard sessions[former]?.account == account else {
-        refuse(number, peer, .invalid, "the client id belongs to another account", into: &actions)
-        return
-      }
-      closeQuietly(former)
-    }
+    if let former = peersByClient[hello.client] { closeQuietly(former) }
     guard sessions.count < Limits.sessions else {
       refuse(number, peer, .limit, "too many sessions at this server", retryAfter: 1_000, into: &actions)
       return
@@ -459,17 +475,33 @@ public struct MasterCore: Sendable {
       refuse(number, peer, .unavailable, "not serving", into: &actions)
       return
     }
-    guard session.inFlight < Limits.requestsInFlight else {
-      refuse(number, peer, .limit, "too many requests under way in this session", retryAfter: 50, into: &actions)
+    guard number > 0 else {
+      refuse(number, peer, .invalid, "requests are numbered from 1", into: &actions)
       return
     }
     guard waiting.count < Limits.requestsWaiting else {
       refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
       return
     }
-    sessions[peer]!.inFlight += 1
+    guard beginRequest(number, of: peer, into: &actions) else { return }
     waiting.append(
       Waiting(peer: peer, number: number, client: session.client, account: session.account, work: work))
+  }
+
+  /// Counts a request that can't be answered at once; refuses it if its connection has too many of them.
+  private mutating func beginRequest(_ number: UInt64, of peer: PeerID, into actions: inout [MasterAction]) -> Bool {
+    let count = inFlight[peer, default: 0]
+    guard count < Limits.requestsInFlight else {
+      refuse(number, peer, .limit, "too many requests under way in this session", retryAfter: 50, into: &actions)
+      return false
+    }
+    inFlight[peer] = count + 1
+    return true
+  }
+
+  private mutating func endRequest(of peer: PeerID) {
+    guard let count = inFlight[peer] else { preconditionFailure("an answer to a request that is not under way") }
+    inFlight[peer] = count == 1 ? nil : count - 1
   }
 
   private func list(
@@ -521,6 +553,7 @@ public struct MasterCore: Sendable {
         refuse(number, peer, .limit, "too many reads are waiting", retryAfter: 100, into: &actions)
         return
       }
+      guard beginRequest(number, of: peer, into: &actions) else { return }
       lastRead += 1
       var isForward = false
       if case .after = query.range { isForward = true }
@@ -535,6 +568,7 @@ public struct MasterCore: Sendable {
     _ id: ReadID, _ outcome: ReadOutcome<[StoredPost]>, more: Bool, into actions: inout [MasterAction]
   ) {
     guard let read = reads.removeValue(forKey: id) else { return }
+    endRequest(of: read.peer)
     switch outcome {
     case .failed(let reason):
       refuse(
@@ -629,9 +663,7 @@ public struct MasterCore: Sendable {
       // master's later commit made us read the log.
       var pushes: [MasterAction] = []
       apply(done.events, into: &pushes)
-      for (request, index, refusal) in done.waiting {
-        finish(request, refusal.map { .refused($0) } ?? .done(done.events[index].id), at: now, into: &actions)
-      }
+      for (request, answer) in done.waiting { finish(request, answer, at: now, into: &actions) }
       actions.append(.broadcast(done.events))
       actions.append(contentsOf: pushes)
     case .behind(let events):
@@ -640,7 +672,7 @@ public struct MasterCore: Sendable {
       waiting.prepend(contentsOf: done.waiting.map(\.request))
     case .failed(let reason):
       noteStorageFailure(reason, into: &actions)
-      for (request, _, _) in done.waiting {
+      for (request, _) in done.waiting {
         let refusal = Refusal(.storage, "the log can't take it now: \(reason)", retryAfter: 1_000)
         finish(request, .refused(refusal), at: now, into: &actions)
       }
@@ -656,6 +688,7 @@ public struct MasterCore: Sendable {
   private mutating func finish(
     _ request: Waiting, _ answer: Batch.Answer, at now: Instant, into actions: inout [MasterAction]
   ) {
+    endRequest(of: request.peer)
     if case .register(let hello) = request.work {
       switch answer {
       case .refused(let refusal):
@@ -670,7 +703,6 @@ public struct MasterCore: Sendable {
       }
       return
     }
-    if sessions[request.peer]?.client == request.client { sessions[request.peer]!.inFlight -= 1 }
     switch answer {
     case .done(let id): reply(.done(id), request.number, request.peer, into: &actions)
     case .refused(let refusal): reply(.refused(refusal), request.number, request.peer, into: &actions)
@@ -679,7 +711,7 @@ public struct MasterCore: Sendable {
   }
 
   private mutating func refuseToServe(_ request: Waiting, into actions: inout [MasterAction]) {
-    if sessions[request.peer]?.client == request.client { sessions[request.peer]!.inFlight -= 1 }
+    endRequest(of: request.peer)
     refuse(request.number, request.peer, .unavailable, "the server stops", into: &actions)
   }
 

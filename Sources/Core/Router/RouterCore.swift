@@ -39,6 +39,8 @@ public struct RouterCore: Sendable {
     var beat: MasterBeat
     /// Until when its last sign of life counts.
     var lease: Instant
+    /// The lease is over, and what waits in the socket is heard before the master is given up.
+    var isDoubted = false
     /// Hears, answers, and its disk works.
     var isAlive: Bool
     /// Has been alive before in this life.
@@ -51,6 +53,8 @@ public struct RouterCore: Sendable {
     var nonce: UInt64
     var deadline: Instant
     var nextTry: Instant
+    /// As a member's.
+    var isDoubted = false
     var waiting: [(peer: PeerID, locate: Locate)]
   }
 
@@ -96,6 +100,11 @@ public struct RouterCore: Sendable {
   private var probeTimeout: Interval { timing.liveness / 5 }
   /// A dead peer's connection may take a moment to be noticed: the probe is repeated until then.
   private var probeInterval: Interval { .milliseconds(5) }
+  /// From a deadline to its consequence: one more look into the sockets. A router that was away for a moment too short for the
+  /// absence meter finds the beats there that it missed.
+  private var lastLook: Interval { .milliseconds(1) }
+  /// Claims of the chair beyond this are cut, so that a term can always grow.
+  private static let greatestClaim = UInt64(Int64.max)
 
   // MARK: Time
 
@@ -104,24 +113,44 @@ public struct RouterCore: Sendable {
   public mutating func onTimers(at now: Instant, planned: Instant?, into actions: inout [RouterAction]) {
     let away = absence.turn(at: now, planned: planned)
     if away > .zero {
-      for index in members.values.indices { members.values[index].lease = members.values[index].lease + away }
-      for index in probes.values.indices { probes.values[index].deadline = probes.values[index].deadline + away }
+      for index in members.values.indices {
+        members.values[index].lease = members.values[index].lease + away
+        members.values[index].isDoubted = false
+      }
+      for index in probes.values.indices {
+        probes.values[index].deadline = probes.values[index].deadline + away
+        probes.values[index].isDoubted = false
+      }
     }
+    // All that is over at once is found first, so that nobody is sent from one to the other.
+    var lost: [(name: String, cause: RouterNote.Cause)] = []
     for name in members.keys where members[name]!.isAlive && members[name]!.lease <= now {
-      lose(name, .silent, at: now, into: &actions)
+      if members[name]!.isDoubted {
+        lost.append((name, .silent))
+      } else {
+        members[name]!.isDoubted = true
+        members[name]!.lease = now + lastLook
+      }
     }
     for name in probes.keys {
       guard let probe = probes[name], let member = members[name] else { continue }
       if probe.deadline <= now {
-        lose(name, .hung, at: now, into: &actions)
+        if probe.isDoubted {
+          lost.append((name, .hung))
+        } else {
+          probes[name]!.isDoubted = true
+          probes[name]!.deadline = now + lastLook
+          probes[name]!.nextTry = now + probeInterval
+        }
       } else if probe.nextTry <= now {
         probes[name]!.nextTry = now + probeInterval
         actions.append(.send(.probe(nonce: probe.nonce), to: member.peer))
       }
     }
+    lose(lost, at: now, into: &actions)
     if graceEnds <= now {
       graceEnds = .distantFuture
-      fillChair(at: now, into: &actions)
+      if fillChair(into: &actions) { announceRoster(into: &actions) }
     }
   }
 
@@ -185,6 +214,7 @@ public struct RouterCore: Sendable {
     members[name]!.peer = peer
     members[name]!.beat = beat
     members[name]!.lease = now + timing.liveness
+    members[name]!.isDoubted = false
     // Longer than a frozen master takes to be killed when it holds the log's turn: then all others wait, none is to blame.
     let stalls = Int64(beat.commitAge) > timing.liveness.milliseconds * 4
     if stalls, member.isAlive, members.values.contains(where: { $0.isAlive && $0.beat.commitAge == 0 }) {
@@ -195,7 +225,7 @@ public struct RouterCore: Sendable {
       members[name]!.isAlive = true
       members[name]!.wasAlive = true
       if member.wasAlive { actions.append(.note(.returned(beat.master))) }
-      claimOrFillChair(beat, at: now, into: &actions)
+      claimOrFillChair(beat, into: &actions)
       announceRoster(into: &actions)
     } else if beat.roster != rosterVersion {
       actions.append(.send(.roster(roster), to: peer))
@@ -205,9 +235,14 @@ public struct RouterCore: Sendable {
   private mutating func onAlive(
     _ master: MasterIdentity, nonce: UInt64, at now: Instant, into actions: inout [RouterAction]
   ) {
-    guard let probe = probes[master.name], probe.nonce == nonce, members[master.name]?.identity == master else { return }
+    guard let probe = probes[master.name], probe.nonce == nonce, members[master.name]?.identity == master else {
+      return
+    }
     probes[master.name] = nil
     members[master.name]!.lease = now + timing.liveness
+    members[master.name]!.isDoubted = false
+    // The chair may have become empty meanwhile, and a suspect is not seated.
+    if graceEnds == .distantFuture, fillChair(into: &actions) { announceRoster(into: &actions) }
     for (peer, locate) in probe.waiting {
       let avoided = locate.failures >= 2 ? master.name : nil
       answer(locate, to: peer, avoiding: avoided, at: now, into: &actions)
@@ -261,7 +296,8 @@ public struct RouterCore: Sendable {
       // Rendezvous hashing (Thaler and Ravishankar 1998): each user goes to the living master with the greatest weight for it, so
       // that a master's death moves only its own users.
       let alive = members.values.filter { $0.isAlive }
-      let candidates = alive.contains { $0.identity.name != avoided } ? alive.filter { $0.identity.name != avoided } : alive
+      let candidates =
+        alive.contains { $0.identity.name != avoided } ? alive.filter { $0.identity.name != avoided } : alive
       return candidates.max { left, right in
         let leftWeight = Self.weight(of: left.identity.name, for: user)
         let rightWeight = Self.weight(of: right.identity.name, for: user)
@@ -282,27 +318,31 @@ public struct RouterCore: Sendable {
   // MARK: The chair
 
   /// A master came to life. It may say that it is the available one, if this router was restarted.
-  private mutating func claimOrFillChair(_ beat: MasterBeat, at now: Instant, into actions: inout [RouterAction]) {
+  private mutating func claimOrFillChair(_ beat: MasterBeat, into actions: inout [RouterAction]) {
     guard assignment == .available else { return }
-    if beat.term > term, available == nil {
-      term = beat.term
+    let claimed = min(beat.term, Self.greatestClaim)
+    let isGrace = graceEnds != .distantFuture
+    // In the grace the latest claim counts: an earlier one is of a master that has not heard yet that the chair passed on.
+    if claimed > term, available == nil || isGrace {
+      term = claimed
       seat(beat.master.name, into: &actions)
-    } else {
-      term = max(term, beat.term)
-      if graceEnds == .distantFuture { fillChair(at: now, into: &actions) }
+      return
     }
+    // It is another's now, and the term has to say so at the next restart.
+    if available != nil, claimed > 0 { term = max(term, claimed + 1) }
+    if !isGrace { _ = fillChair(into: &actions) }
   }
 
-  /// Only an empty chair is filled: with the longest-lived healthy master.
-  private mutating func fillChair(at now: Instant, into actions: inout [RouterAction]) {
-    guard assignment == .available, available == nil else { return }
+  /// Only an empty chair is filled: with the longest-lived healthy master. Returns whether it was; the roster is to be announced.
+  private mutating func fillChair(into actions: inout [RouterAction]) -> Bool {
+    guard assignment == .available, available == nil else { return false }
     let chosen = members.values.filter { $0.isAlive && probes[$0.identity.name] == nil }.min {
       ($0.identity.incarnation, $0.identity.name) < ($1.identity.incarnation, $1.identity.name)
     }
-    guard let chosen else { return }
+    guard let chosen else { return false }
     term += 1
     seat(chosen.identity.name, into: &actions)
-    announceRoster(into: &actions)
+    return true
   }
 
   private mutating func seat(_ name: String, into actions: inout [RouterAction]) {
@@ -314,21 +354,30 @@ public struct RouterCore: Sendable {
   private mutating func lose(
     _ name: String, _ cause: RouterNote.Cause, at now: Instant, into actions: inout [RouterAction]
   ) {
-    guard let member = members[name] else { return }
-    let probe = probes.removeValue(forKey: name)
-    if member.isAlive {
+    lose([(name, cause)], at: now, into: &actions)
+  }
+
+  private mutating func lose(
+    _ lost: [(name: String, cause: RouterNote.Cause)], at now: Instant, into actions: inout [RouterAction]
+  ) {
+    var waiting: [(peer: PeerID, locate: Locate)] = []
+    var isRosterOld = false
+    var isChairEmptied = false
+    for (name, cause) in lost {
+      guard let member = members[name] else { continue }
+      if let probe = probes.removeValue(forKey: name) { waiting += probe.waiting }
+      guard member.isAlive else { continue }
       members[name]!.isAlive = false
+      isRosterOld = true
       actions.append(.note(.lost(member.identity, cause)))
       if available == name {
         available = nil
-        fillChair(at: now, into: &actions)
-        if available == nil { actions.append(.note(.nobodyAvailable)) }
+        isChairEmptied = true
       }
-      announceRoster(into: &actions)
     }
-    for (peer, locate) in probe?.waiting ?? [] {
-      answer(locate, to: peer, avoiding: nil, at: now, into: &actions)
-    }
+    if isChairEmptied, !fillChair(into: &actions) { actions.append(.note(.nobodyAvailable)) }
+    if isRosterOld { announceRoster(into: &actions) }
+    for (peer, locate) in waiting { answer(locate, to: peer, avoiding: nil, at: now, into: &actions) }
   }
 
   private mutating func announceRoster(into actions: inout [RouterAction]) {

@@ -88,6 +88,8 @@ public struct SupervisorCore: Sendable {
     /// When to look next whether it blocks the log.
     var inspectAt = Instant.distantFuture
     var youngDeaths: Int64 = 0
+    /// It ran under this supervisor before.
+    var hasRun = false
     var respawns: UInt32 = 0
   }
 
@@ -227,14 +229,20 @@ public struct SupervisorCore: Sendable {
   }
 
   public mutating func onSpawned(_ name: String, pid: Int32, at now: Instant, into actions: inout [SupervisorAction]) {
-    guard children[name] != nil else { return }
+    guard let child = children[name] else { return }
+    actions.append(.note(.spawned(name, pid: pid)))
+    if child.hasRun { children[name]!.respawns += 1 }
     run(name, pid: pid, at: now)
     children[name]!.isAdopted = false
-    actions.append(.note(.spawned(name, pid: pid)))
+    guard isStopping else { return }
+    // Told to stop while the spawn was under way.
+    children[name]!.phase = .stopping(pid: pid, killAt: now + child.policy.grace)
+    actions.append(.terminate(name))
   }
 
   private mutating func run(_ name: String, pid: Int32, at now: Instant) {
     children[name]!.phase = .running(pid: pid)
+    children[name]!.hasRun = true
     children[name]!.lastBeat = now
     children[name]!.startedAt = now
     children[name]!.hasBeaten = false
@@ -245,7 +253,12 @@ public struct SupervisorCore: Sendable {
     _ name: String, _ reason: String, at now: Instant, into actions: inout [SupervisorAction]
   ) {
     guard children[name] != nil else { return }
-    let delay = delayAfterDeath(name, at: now)
+    guard !isStopping else {
+      children[name]!.phase = .stopped
+      exitIfDone(into: &actions)
+      return
+    }
+    let delay = delay(name, livedLong: false)
     children[name]!.phase = .waiting(until: now + delay)
     actions.append(.note(.spawnFailed(name, reason, retryIn: delay)))
   }
@@ -266,17 +279,20 @@ public struct SupervisorCore: Sendable {
       exitIfDone(into: &actions)
       return
     }
-    let delay = delayAfterDeath(name, at: now)
+    let delay = delay(name, livedLong: livedLong(child, at: now))
     children[name]!.phase = .waiting(until: now + delay)
-    children[name]!.respawns += 1
     actions.append(.note(.crashed(name, pid: pid, exit, respawnIn: delay)))
   }
 
-  private mutating func delayAfterDeath(_ name: String, at now: Instant) -> Interval {
+  private func livedLong(_ child: Child, at now: Instant) -> Bool {
+    guard case .backoff(_, let longest) = child.policy.respawn else { return false }
+    return now - child.startedAt > longest
+  }
+
+  private mutating func delay(_ name: String, livedLong: Bool) -> Interval {
     switch children[name]!.policy.respawn {
     case .after(let delay): return delay
     case .backoff(let initial, let longest):
-      let livedLong = now - children[name]!.startedAt > longest
       let deaths = livedLong ? 0 : children[name]!.youngDeaths
       children[name]!.youngDeaths = deaths + 1
       return min(longest, initial * (1 << min(deaths, 16)))

@@ -15,6 +15,8 @@ final class MasterProcess: Process {
   private var supervisor: Link?
   private var mesh: [MasterIdentity: Link] = [:]
   let registration: Registration
+  /// Happens between the next commit and its acknowledgement; for scenarios.
+  var beforeAcknowledging: (() -> Void)?
   /// The append that was ordered and has not been answered.
   private var append: (events: [Event], after: EventID, isAcknowledged: Bool)?
   /// What the commit thread has to do, in order; the first is under way.
@@ -194,6 +196,10 @@ final class MasterProcess: Process {
   private func carryOut(_ action: MasterAction) {
     switch action {
     case .reply(var reply, let peer):
+      if case .done = reply.body, let strike = beforeAcknowledging {
+        beforeAcknowledging = nil
+        return strike()
+      }
       guard let link = peers[peer] else {
         core.onUnreachable(peer, into: &actions)
         return
@@ -245,7 +251,9 @@ final class MasterProcess: Process {
         preconditionFailure("\(name) leaves \(member.master), which it has not joined")
       }
       world.network.close(link)
-    case .note(let note): world.note([self], 33, 0) { "\(note)" }
+    case .note(let note):
+      world.note([self], 33, 0) { note.told ?? "\(note)" }
+      if let witness = world.witness, let text = note.told { witness(name, text) }
     case .exit: world.exit(self)
     }
   }

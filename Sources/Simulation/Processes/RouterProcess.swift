@@ -79,7 +79,8 @@ final class RouterProcess: Process {
         world.note([self, link.dialer], 11, Int(peer.rawValue)) { "\(reply)" }
         world.network.reply(Wire.encode(reply), on: link, peer: peer)
       case .note(let note):
-        world.note([self], 12, 0) { "\(note)" }
+        world.note([self], 12, 0) { note.told }
+        world.witness?(name, note.told)
         world.checkers.chair.onNote(note, by: self)
       }
     }

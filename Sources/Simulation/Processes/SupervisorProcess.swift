@@ -122,7 +122,8 @@ final class SupervisorProcess: Process {
       guard let process = watched[child], process.life == .frozen, world.disk.holder === process else { return }
       core.onBlocking(child, pid: process.pid, into: &actions)
     case .note(let note):
-      world.note([self], 20, 0) { "\(note)" }
+      world.note([self], 20, 0) { note.told }
+      world.witness?(name, note.told)
       if case .killedAtStop(let child, _) = note { stopping.insert(child) }
       if case .hung(let child, let pid, let silence) = note {
         world.checkers.processes.onHung(child, pid: pid, silence: silence, by: self)

@@ -125,8 +125,7 @@ final class FaultInjector {
       }
     case .diskStall: world.disk.stalledUntil = max(world.disk.stalledUntil, world.now + duration())
     case .diskFull:
-      world.disk.memory.capacity = world.disk.memory.durable.count + random.below(3)
-      world.disk.troubleUntil = .distantFuture
+      world.disk.fill(leaving: random.below(3))
       world.after(duration()) { [world] in world.disk.heal() }
     case .diskErrors:
       world.disk.memory.fail(.failed("input/output error"), times: random.int(1...4))

@@ -73,9 +73,19 @@ final class Disk {
     world.observeLog()
   }
 
+  func fill(leaving room: Int = 0) {
+    memory.capacity = memory.durable.count + room
+    troubleUntil = .distantFuture
+  }
+
+  func failOnce() {
+    memory.fail(.failed("input/output error"))
+    troubleUntil = max(troubleUntil, world.now)
+  }
+
   func heal() {
     if stalledUntil > world.now { stalledUntil = world.now }
-    if memory.capacity != Int.max { troubleUntil = world.now }
+    if troubleUntil > world.now { troubleUntil = world.now }
     memory.capacity = Int.max
     // Errors that nobody has met yet.
     let probe = MemoryLog(disk: memory)

@@ -55,6 +55,28 @@ struct Settings {
   /// What each of the hosts' wall clocks is ahead of the true time, in milliseconds.
   var skews: [Int64]
 
+  /// The calm world of a scenario, with the default times.
+  init(masters: Int, hosts: Int, assignment: Assignment) {
+    self.masters = masters
+    self.hosts = hosts
+    self.assignment = assignment
+    users = 0
+    clients = 0
+    timing = Timing()
+    usesFreshPorts = false
+    stormy = .zero
+    network = Network(latency: .microseconds(500), jitter: .microseconds(20), updatesQueued: 1_000, repliesQueued: 4_096)
+    disk = DiskTimes(
+      commit: .milliseconds(1) ... .milliseconds(2), read: .microseconds(100) ... .microseconds(200),
+      indexEvery: .seconds(1), readEvents: Limits.readEvents)
+    turnCost = .microseconds(10) ... .microseconds(20)
+    faultEvery = .seconds(1)
+    faults = []
+    requestEvery = .seconds(1)
+    repeatsPercent = 0
+    skews = Array(repeating: 0, count: hosts + 1)
+  }
+
   init(random: inout SplitMix64) {
     masters = random.int(2...5)
     hosts = random.percent(50) ? 1 : random.int(2...3)

@@ -38,6 +38,8 @@ final class World {
   private(set) var violation: Violation?
   private var lastPid: Int32 = 100
   private var hostOfName: [String: Int] = [:]
+  /// Is told in prose what processes say; for scenarios.
+  var witness: ((String, String) -> Void)?
   /// Decides when a launcher or a client is started again.
   var onUnsupervisedDeath: ((Process) -> Void)?
 

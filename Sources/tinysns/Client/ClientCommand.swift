@@ -14,16 +14,29 @@ struct ClientCommand: ParsableCommand {
   @OptionGroup var session: SessionOptions
 
   func run() throws {
+    if Terminal.isInteractive { try runInteractive() } else { try runScript() }
+  }
+
+  private func runInteractive() throws {
+    let terminal = try InteractiveSession(user: user)
+    let (client, _) = try session.open(user, register: true) { terminal.tell($0) }
+    Main.run { [session] in
+      try await terminal.run(client, timeout: session.duration)
+      await client.close()
+    }
+  }
+
+  private func runScript() throws {
     StandardOutput.endWhenUnread()
     let (client, _) = try session.open(user, register: true) { note in
       if let text = note.text { Terminal.write(text + "\n", to: STDERR_FILENO) }
     }
-    Main.run { [self] in
-      var script = ScriptedSession(client: client, timeout: session.duration)
+    Main.run { [session] in
       try await client.ready(timeout: session.duration)
-      try await script.run(lines: StandardInput.lines())
+      let succeeded = try await ScriptedSession(client: client, timeout: session.duration).run(
+        lines: StandardInput.lines())
       await client.close()
-      if script.hasFailed { throw Failure("some commands failed") }
+      if !succeeded { throw Failure("some commands failed") }
     }
   }
 }
@@ -58,90 +71,30 @@ enum StandardInput {
 
 /// Carries out lines from a script, one after the other; answers go to standard output as plain text.
 struct ScriptedSession {
-  let client: TinySNSClient
-  let timeout: Duration
-  private(set) var hasFailed = false
-  private var timeline: Task<Void, Never>?
+  private let runner: CommandRunner
 
   init(client: TinySNSClient, timeout: Duration) {
-    self.client = client
-    self.timeout = timeout
+    runner = CommandRunner(client: client, timeout: timeout) { output in
+      switch output {
+      case .text(let text): Terminal.print(text)
+      case .users(let users, let followers):
+        for line in Listing.lines(users: users, followers: followers) { Terminal.print(line) }
+      case .posts(let posts): for post in posts { Terminal.print(PostLine.text(post)) }
+      case .failure(let message): Terminal.print("error: \(message)")
+      case .mode: break
+      }
+    }
   }
 
-  mutating func run(lines: AsyncStream<StandardInput.Line>) async throws {
-    defer { timeline?.cancel() }
-    for await line in lines {
+  /// Returns whether all lines succeeded.
+  func run(lines: AsyncStream<StandardInput.Line>) async throws -> Bool {
+    reading: for await line in lines {
       switch line {
-      case .notUTF8: fail("the line is not valid UTF-8")
-      case .text(let text):
-        if timeline != nil {
-          try await handleInTimeline(text)
-        } else if try await !handle(ClientLine(parsing: text)) {
-          return
-        }
+      case .notUTF8: await runner.fail("the line is not valid UTF-8")
+      case .text(let text): if try await !runner.handle(text) { break reading }
       }
     }
-  }
-
-  private mutating func fail(_ message: String) {
-    hasFailed = true
-    Terminal.print("error: \(message)")
-  }
-
-  /// Returns whether to go on.
-  private mutating func handle(_ line: ClientLine) async throws -> Bool {
-    switch line {
-    case .empty: break
-    case .help: Terminal.print(ClientLine.helpText)
-    case .quit: return false
-    case .wrong(let message): fail(message)
-    case .follow(let name): try await say { try await $0.follow(name, timeout: $1); return "you follow \(name) now" }
-    case .unfollow(let name):
-      try await say { try await $0.unfollow(name, timeout: $1); return "you no longer follow \(name)" }
-    case .post(let text): try await say { "posted as \(try await $0.post(text, timeout: $1))" }
-    case .list:
-      try await say {
-        let users = try await $0.list(.users, timeout: $1)
-        let followers = try await $0.list(.followers, timeout: $1)
-        return Listing.lines(users: users, followers: followers).joined(separator: "\n")
-      }
-    case .timeline:
-      let (posts, upTo) = try await client.newest(Limits.newestPerAuthor, timeout: timeout)
-      for post in posts { Terminal.print(PostLine.text(post)) }
-      timeline = Task { [client] in
-        do {
-          for try await posts in client.watch(.home, after: upTo) {
-            for post in posts { Terminal.print(PostLine.text(post)) }
-          }
-        } catch {
-          Terminal.complain(Failure(error).message)
-        }
-      }
-    }
-    return true
-  }
-
-  private mutating func handleInTimeline(_ text: String) async throws {
-    if text == "/back" {
-      timeline?.cancel()
-      timeline = nil
-    } else if !text.isEmpty {
-      try await say(quiet: true) { "posted as \(try await $0.post(text, timeout: $1))" }
-    }
-  }
-
-  /// Carries out a request and says what came of it. Only what makes all further requests useless is thrown.
-  private mutating func say(
-    quiet: Bool = false, _ request: (TinySNSClient, Duration) async throws -> String
-  ) async throws {
-    do {
-      let text = try await request(client, timeout)
-      if !quiet { Terminal.print(text) }
-    } catch let error as ClientError {
-      switch error {
-      case .refused, .timedOut(mayHaveHappened: _, hadMaster: true): fail(error.description)
-      default: throw error
-      }
-    }
+    while await runner.handleEndOfInput() {}
+    return await !runner.hasFailed
   }
 }

@@ -25,8 +25,11 @@ enum ClientLine: Equatable {
     QUIT            leave (or Ctrl-D)
     """
 
+  /// The command words, as HELP lists them.
+  static let words = ["FOLLOW", "UNFOLLOW", "LIST", "TIMELINE", "POST", "HELP", "QUIT"]
+
   init(parsing line: String) {
-    let words = line.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: true)
+    let words = line.split(maxSplits: 1, omittingEmptySubsequences: true) { $0 == " " || $0 == "\t" }
     guard let first = words.first else {
       self = .empty
       return

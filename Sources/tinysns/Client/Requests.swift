@@ -28,9 +28,9 @@ struct SessionOptions: ParsableArguments {
   }
 }
 
-struct Post: ParsableCommand {
+struct PostCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Post a text; prints the post's id once it is on disk.")
+    commandName: "post", abstract: "Post a text; prints the post's id once it is on disk.")
   @Argument(help: "Who posts.") var user: String
   @Argument(help: "The text, up to \(Limits.postBytes) bytes.") var text: String
   @OptionGroup var session: SessionOptions

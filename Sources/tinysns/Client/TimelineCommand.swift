@@ -10,7 +10,8 @@ import TinySNSClient
 struct Timeline: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Show the newest posts of a user's timeline, oldest first; with --follow go on live.",
-    discussion: "A timeline has the user's own posts and those of everyone followed, each once and in order, over any failover.")
+    discussion:
+      "A timeline has the user's own posts and those of everyone followed, each once and in order, over any failover.")
   @Argument(help: "Whose timeline.") var user: String
   @Option(help: "How many posts.") var limit = 20
   @Flag(help: "Go on with new posts as they come.") var follow = false
@@ -37,7 +38,7 @@ struct Timeline: ParsableCommand {
     }
   }
 
-  private func show(_ post: Model.Post) {
+  private func show(_ post: Post) {
     Terminal.print(json ? PostLine.json(post) : PostLine.text(post))
   }
 }
@@ -45,8 +46,9 @@ struct Timeline: ParsableCommand {
 extension TinySNSClient {
   /// The newest `limit` posts of the home timeline, oldest first, in as many pages as it takes; and the log position from which
   /// to go on.
-  func newest(_ limit: Int, timeout: Duration) async throws -> (posts: [Model.Post], upTo: EventID) {
-    let first = try await timeline(.home, range: .newest, limit: max(1, min(limit, Limits.newestPerAuthor)), timeout: timeout)
+  func newest(_ limit: Int, timeout: Duration) async throws(ClientError) -> (posts: [Post], upTo: EventID) {
+    let first = try await timeline(
+      .home, range: .newest, limit: max(1, min(limit, Limits.newestPerAuthor)), timeout: timeout)
     var posts = limit == 0 ? [] : first.posts
     var more = first.more
     while more, posts.count < limit, let oldest = posts.first {
@@ -68,13 +70,14 @@ enum PostLine {
     var created_at: String
   }
 
-  static func json(_ post: Model.Post) -> String {
+  static func json(_ post: Post) -> String {
     JSON.line(
       Fields(id: post.id.rawValue, author: post.author, text: post.text, created_at: Times.utc(post.time)))
   }
 
-  static func text(_ post: Model.Post) -> String {
-    "\(Terminal.dim(Times.local(post.time)))  \(Terminal.bold(post.author)): \(post.text)"
+  static func text(_ post: Post) -> String {
+    let text = Terminal.isShown ? SafeText.visible(post.text) : post.text
+    return "\(Terminal.dim(Times.local(post.time)))  \(Terminal.bold(post.author)): \(text)"
   }
 }
 
@@ -137,7 +140,8 @@ extension TinySNSClient.Note {
     case .lost(let master, let cause): return "lost \(master): \(cause.rawValue)"
     case .serving(_, _, nil): return nil
     case .serving(let master, _, let pause?): return "\(master) serves you now, after \(pause.milliseconds) ms"
-    case .waiting(let interval): return "no master is available; trying again in \(max(1, interval.milliseconds / 1_000)) s"
+    case .waiting(let interval):
+      return "no master is available; trying again in \(max(1, interval.milliseconds / 1_000)) s"
     case .loginRefused: return nil
     }
   }

@@ -7,30 +7,43 @@ import Node
 import Runtime
 import Topology
 
+/// A value that may be missing: then null, so that every key is always there.
+@propertyWrapper
+struct Nullable<Value: Encodable>: Encodable {
+  var wrappedValue: Value?
+
+  init(wrappedValue: Value?) { self.wrappedValue = wrappedValue }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    if let wrappedValue { try container.encode(wrappedValue) } else { try container.encodeNil() }
+  }
+}
+
 /// How a cluster is, put together from what the router, the supervisors and the locks say.
 struct ClusterStatus: Encodable {
   struct Router: Encodable {
-    var pid: Int32?
+    @Nullable var pid: Int32?
     var endpoint: String
     var state: String
   }
 
   struct Master: Encodable {
     var name: String
-    var pid: Int32?
+    @Nullable var pid: Int32?
     /// available, standby, serving, starting, down
     var state: String
-    var incarnation: UInt64?
-    var requests: String?
-    var timelines: String?
-    var head: UInt64?
-    var sessions: UInt32?
-    var respawn_in_ms: UInt32?
+    @Nullable var incarnation: UInt64?
+    @Nullable var requests: String?
+    @Nullable var timelines: String?
+    @Nullable var head: UInt64?
+    @Nullable var sessions: UInt32?
+    @Nullable var respawn_in_ms: UInt32?
   }
 
   struct Process: Encodable {
     var name: String
-    var pid: Int32?
+    @Nullable var pid: Int32?
     /// running, silent, down
     var state: String
   }

@@ -22,6 +22,8 @@ struct Up: ParsableCommand {
   @OptionGroup var topology: TopologyOption
 
   private static let startTimeout = Interval.seconds(30)
+  /// How long a process that has ended with a complaint may take to come back by itself.
+  private static let healing = Interval.seconds(2)
 
   func run() throws {
     let deployment = try topology.load()
@@ -31,7 +33,7 @@ struct Up: ParsableCommand {
       return
     }
     if let pid = deployment.folder.owner(of: Deployment.launcher) {
-      throw Failure("the cluster of \(deployment.path) runs already, under the launcher with process id \(pid)")
+      throw runsAlready(deployment, pid)
     }
     try checkPorts(deployment)
     if detach {
@@ -40,6 +42,10 @@ struct Up: ParsableCommand {
       let view = LogView(names: deployment.processNames, in: deployment.folder)
       try launch(deployment, view: view)
     }
+  }
+
+  private func runsAlready(_ deployment: Deployment, _ launcher: Int32) -> Failure {
+    Failure("the cluster of \(deployment.path) runs already, under the launcher with process id \(launcher)")
   }
 
   /// Runs the launcher in this process.
@@ -64,11 +70,30 @@ struct Up: ParsableCommand {
   /// Starts the launcher as a process of its own, and waits until the cluster is there.
   private func startInBackground(_ deployment: Deployment) throws {
     let started = Clock.now()
-    let deadline = started + Self.startTimeout
     let offsets = logSizes(deployment)
+    let adopts = !ClusterStop(folder: deployment.folder).running().isEmpty
     let child = try BackgroundProcess(
       ChildCommand(name: Deployment.launcher, arguments: ["up", "--launcher-only", "--topology", deployment.path]),
       in: deployment.folder)
+    do {
+      try wait(for: child, deployment, started: started, since: offsets)
+    } catch {
+      // What this call has started does not stay behind half done; what others have started goes on.
+      let launcher = deployment.folder.owner(of: Deployment.launcher)
+      if !adopts, launcher == nil || launcher == child.pid {
+        _ = ClusterStop(folder: deployment.folder).stop(within: .milliseconds(2_800))
+      }
+      throw error
+    }
+  }
+
+  private func wait(
+    for child: borrowing BackgroundProcess, _ deployment: Deployment, started: Model.Instant,
+    since offsets: [String: UInt64]
+  ) throws {
+    let deadline = started + Self.startTimeout
+    var failing: (reason: String, since: Model.Instant)?
+    var nextLook = started
     let wanted = deployment.topology.masters.count
     while true {
       let alive =
@@ -82,7 +107,20 @@ struct Up: ParsableCommand {
         Terminal.print("\(wanted) masters registered after \(milliseconds) ms; router at \(deployment.routerEndpoint)")
         return
       }
+      if Clock.now() >= nextLook {
+        nextLook = Clock.now() + .milliseconds(50)
+        let names = Set(alive.map(\.master.name))
+        if let why = reason(deployment, since: offsets, ofAnyBut: names) {
+          failing = (why, failing?.since ?? Clock.now())
+        } else {
+          failing = nil
+        }
+        // Its supervisor may start it again at once, with success; else it is as it is.
+        if let failing, Clock.now() - failing.since > Self.healing { throw Failure(failing.reason) }
+      }
       if child.hasEnded {
+        // Two were started in the same moment.
+        if let pid = deployment.folder.owner(of: Deployment.launcher) { throw runsAlready(deployment, pid) }
         throw Failure(reason(deployment, since: offsets) ?? "the launcher ended at once; see \(deployment.folder.logFolder)")
       }
       if Clock.now() >= deadline {
@@ -102,15 +140,19 @@ struct Up: ParsableCommand {
     return sizes
   }
 
-  /// The last thing that went wrong, from the logs.
-  private func reason(_ deployment: Deployment, since offsets: [String: UInt64]) -> String? {
+  /// The last thing that went wrong, from the logs of processes that are not there.
+  private func reason(
+    _ deployment: Deployment, since offsets: [String: UInt64], ofAnyBut registered: Set<String> = []
+  ) -> String? {
     var found: String?
-    for name in deployment.processNames {
+    for name in deployment.processNames where !registered.contains(name) {
       guard let handle = FileHandle(forReadingAtPath: deployment.folder.log(of: name)) else { continue }
       defer { try? handle.close() }
       try? handle.seek(toOffset: offsets[name] ?? 0)
       let text = String(decoding: (try? handle.readToEnd()) ?? Data(), as: UTF8.self)
-      for line in text.split(separator: "\n") where line.hasPrefix("tinysns: ") { found = String(line.dropFirst(9)) }
+      guard let line = text.split(separator: "\n").last(where: { $0.hasPrefix("tinysns: ") }) else { continue }
+      // A master that runs, and is not registered yet, has come back.
+      if deployment.folder.owner(of: name) == nil { found = String(line.dropFirst(9)) }
     }
     return found
   }
@@ -128,6 +170,23 @@ struct Up: ParsableCommand {
 
 /// Whether a port can be bound.
 enum PortCheck {
+  /// A port that is free now, on the loopback address.
+  static func freePort() throws -> UInt16 {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let code = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+        bind(descriptor, pointer, size) == 0 ? getsockname(descriptor, pointer, &size) : -1
+      }
+    }
+    guard code == 0 else { throw Failure("no free port: \(String(cString: strerror(errno)))") }
+    return UInt16(bigEndian: address.sin_port)
+  }
+
   static func reasonNotToBind(_ address: String, _ port: UInt16) -> String? {
     var hints = addrinfo()
     hints.ai_socktype = Int32(SOCK_STREAM.rawValue)

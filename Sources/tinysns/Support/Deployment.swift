@@ -16,7 +16,7 @@ struct TopologyOption: ParsableArguments {
 }
 
 /// A topology, and what follows from it.
-struct Deployment {
+struct Deployment: Sendable {
   static let launcher = "launcher"
   static let router = "router"
 

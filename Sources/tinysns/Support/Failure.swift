@@ -73,11 +73,17 @@ enum Terminal {
     }
   }
 
-  static let isInteractive = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1
+  /// Whether a person sees the output.
+  static let isShown = isatty(STDOUT_FILENO) == 1
+
+  /// Whether there is a person to talk with, at a terminal where the cursor can be moved.
+  static let isInteractive =
+    isatty(STDIN_FILENO) == 1 && isShown
+    && !["", "dumb"].contains(ProcessInfo.processInfo.environment["TERM"] ?? "")
 
   /// Colour only where a person sees it and has not declined it (no-color.org).
   static let hasColour =
-    isatty(STDOUT_FILENO) == 1 && (ProcessInfo.processInfo.environment["NO_COLOR"] ?? "").isEmpty
+    isShown && (ProcessInfo.processInfo.environment["NO_COLOR"] ?? "").isEmpty
     && ProcessInfo.processInfo.environment["TERM"] != "dumb"
 
   static func dim(_ text: String) -> String { hasColour ? "\u{1B}[2m\(text)\u{1B}[0m" : text }

@@ -1,0 +1,214 @@
+// Torments the processes of a cluster: kills, freezes, garbage. Only processes that hold a lock in the cluster's own state
+// folder are ever signalled.
+
+import Foundation
+import Model
+import Node
+import Runtime
+import Topology
+
+/// A kind of fault.
+enum Fault: String, CaseIterable {
+  case killMaster = "kill-master"
+  case freezeMaster = "freeze-master"
+  case blinkMaster = "blink-master"
+  case killStandby = "kill-standby"
+  case killMasters = "kill-masters"
+  case killSlave = "kill-slave"
+  case killSlaves = "kill-slaves"
+  case killSlaveAndMaster = "kill-slave-and-master"
+  case killRouter = "kill-router"
+  case freezeRouter = "freeze-router"
+  case killLauncher = "kill-launcher"
+  case killEverything = "kill-everything"
+  case stopMaster = "stop-master"
+  case garbage
+
+  /// How often it is drawn.
+  var weight: Int {
+    switch self {
+    case .killMaster: return 30
+    case .freezeMaster: return 10
+    case .blinkMaster, .killStandby, .stopMaster: return 6
+    case .killSlave, .killRouter, .killMasters: return 5
+    case .freezeRouter, .killSlaveAndMaster, .garbage: return 4
+    case .killLauncher: return 3
+    case .killSlaves: return 2
+    case .killEverything: return 1
+    }
+  }
+
+  static func random(using random: inout RandomSource) -> Fault {
+    var ticket = Int.random(in: 0..<allCases.reduce(0) { $0 + $1.weight }, using: &random)
+    for fault in allCases {
+      ticket -= fault.weight
+      if ticket < 0 { return fault }
+    }
+    return .killMaster
+  }
+}
+
+/// Injects faults one after the other, and remembers what it did.
+///
+/// `@unchecked Sendable`: used by one task after the other, never by two at once.
+final class FaultInjector: @unchecked Sendable {
+  private let deployment: Deployment
+  private var random: RandomSource
+  /// Everything that was killed or frozen here.
+  private(set) var tormented: Set<Int32> = []
+  private(set) var injected: [(fault: Fault, at: Instant)] = []
+  private let log: (String) -> Void
+
+  init(_ deployment: Deployment, random: RandomSource, log: @escaping (String) -> Void) {
+    self.deployment = deployment
+    self.random = random
+    self.log = log
+  }
+
+  private var masters: [String] { deployment.topology.masters.map(\.name) }
+
+  private func signal(_ name: String, _ number: Int32) {
+    guard let pid = deployment.folder.owner(of: name) else { return }
+    tormented.insert(pid)
+    log("\(number == SIGKILL ? "kill" : number == SIGSTOP ? "freeze" : number == SIGCONT ? "thaw" : "stop") \(name) (\(pid))")
+    kill(pid, number)
+  }
+
+  private func alive(_ names: [String]) -> [String] { names.filter { deployment.folder.owner(of: $0) != nil } }
+
+  /// The master that serves, or any living one.
+  private func servingMaster() -> String? {
+    let status = ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(300))
+    if let name = status?.masters.first(where: { $0.state == .available })?.master.name { return name }
+    return alive(masters).randomElement(using: &random)
+  }
+
+  /// One fault.
+  func inject(_ fault: Fault) {
+    let serving = servingMaster()
+    let standbys = alive(masters).filter { $0 != serving }
+    injected.append((fault, Clock.now()))
+    switch fault {
+    case .killMaster: if let serving { signal(serving, SIGKILL) }
+    case .stopMaster: if let serving { signal(serving, SIGTERM) }
+    case .freezeMaster:
+      // Left frozen: its slave has to kill it.
+      if let serving { signal(serving, SIGSTOP) }
+    case .blinkMaster:
+      // Thawed before its slave may kill it, perhaps after its successor has taken over.
+      guard let serving, let pid = deployment.folder.owner(of: serving) else { return }
+      signal(serving, SIGSTOP)
+      let limit = min(3_000, Int(deployment.timing.hangTimeout.milliseconds) / 2)
+      usleep(UInt32(Int.random(in: 20...max(21, limit), using: &random)) * 1_000)
+      if deployment.folder.owner(of: serving) == pid { kill(pid, SIGCONT) }
+    case .killStandby: if let name = standbys.randomElement(using: &random) { signal(name, SIGKILL) }
+    case .killMasters:
+      for name in alive(masters).shuffled(using: &random).prefix(max(1, masters.count / 2)) { signal(name, SIGKILL) }
+    case .killSlave:
+      let slaves = alive(deployment.topology.masters.map(\.slaveName))
+      if let name = slaves.randomElement(using: &random) { signal(name, SIGKILL) }
+    case .killSlaves: for master in deployment.topology.masters { signal(master.slaveName, SIGKILL) }
+    case .killSlaveAndMaster:
+      guard let serving, let master = deployment.topology.masters.first(where: { $0.name == serving }) else { return }
+      signal(master.slaveName, SIGKILL)
+      signal(serving, SIGKILL)
+    case .killRouter: signal(Deployment.router, SIGKILL)
+    case .freezeRouter:
+      guard let pid = deployment.folder.owner(of: Deployment.router) else { return }
+      signal(Deployment.router, SIGSTOP)
+      usleep(UInt32(Int.random(in: 20...1_500, using: &random)) * 1_000)
+      kill(pid, SIGCONT)
+    case .killLauncher:
+      signal(Deployment.launcher, SIGKILL)
+      startAgain()
+    case .killEverything:
+      for name in deployment.processNames.shuffled(using: &random) { signal(name, SIGKILL) }
+      startAgain()
+    case .garbage: throwGarbage()
+    }
+  }
+
+  /// `up`, as a person would after such a fault.
+  func startAgain() {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: (try? Program.path()) ?? CommandLine.arguments[0])
+    process.arguments = ["up", "--detach", "--topology", deployment.path]
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = FileHandle.nullDevice
+    let errors = Pipe()
+    process.standardError = errors
+    do {
+      try process.run()
+      let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      process.waitUntilExit()
+      if process.terminationStatus != 0 { log("up: \(text.trimmingCharacters(in: .whitespacesAndNewlines))") }
+    } catch {
+      log("up can't be started: \(error)")
+    }
+  }
+
+  /// Thaws whatever is frozen, and starts what is missing.
+  func heal() {
+    for name in deployment.processNames {
+      guard let pid = deployment.folder.owner(of: name), tormented.contains(pid) else { continue }
+      kill(pid, SIGCONT)
+    }
+    if deployment.folder.owner(of: Deployment.launcher) == nil { startAgain() }
+  }
+
+  /// Random bytes, and halves of what ZeroMQ would say, to every port.
+  private func throwGarbage() {
+    log("garbage on every port")
+    var ports = [(deployment.topology.router.address, deployment.topology.router.port)]
+    let status = ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(300))
+    for master in status?.masters ?? [] {
+      for endpoint in [master.requests, master.timelines] {
+        guard let colon = endpoint.lastIndex(of: ":"), let port = UInt16(endpoint[endpoint.index(after: colon)...])
+        else { continue }
+        ports.append((deployment.topology.router.address, port))
+      }
+    }
+    for (address, port) in ports {
+      for _ in 0..<3 {
+        guard let descriptor = connect(address, port) else { continue }
+        var bytes = (0..<Int.random(in: 1...2_000, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+        if Bool.random(using: &random) { bytes = [0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0] + bytes }
+        _ = send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+        close(descriptor)
+      }
+    }
+  }
+
+  private func connect(_ address: String, _ port: UInt16) -> Int32? {
+    var target = sockaddr_in()
+    target.sin_family = sa_family_t(AF_INET)
+    target.sin_port = port.bigEndian
+    guard inet_pton(AF_INET, address, &target.sin_addr) == 1 else { return nil }
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    guard descriptor >= 0 else { return nil }
+    let code = withUnsafePointer(to: &target) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        Foundation.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    if code == 0 { return descriptor }
+    close(descriptor)
+    return nil
+  }
+
+  /// Deaths that the supervisors report of processes that nobody tormented: hung ones that were killed, and crashes.
+  func unexplainedDeaths() -> [String] {
+    var found: [String] = []
+    for name in deployment.topology.masters.map(\.slaveName) + [Deployment.launcher] {
+      let text = (try? String(contentsOfFile: deployment.folder.log(of: name), encoding: .utf8)) ?? ""
+      for line in text.split(separator: "\n") {
+        let isDeath = line.contains(") crashed: ") || line.contains(") hangs: ") || line.contains(") is frozen while ")
+        guard isDeath, let open = line.range(of: "(process "),
+          let pid = Int32(line[open.upperBound...].prefix { $0.isNumber }), !tormented.contains(pid)
+        else { continue }
+        found.append("\(name): \(line)")
+      }
+    }
+    return found
+  }
+}

@@ -1,0 +1,361 @@
+// `tinysns verify`: load, random faults on real processes, and the checker's verdict.
+
+import ArgumentParser
+import Foundation
+import Model
+import Node
+import Runtime
+import TinySNSClient
+
+struct Verify: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Torment a cluster, and check that nothing acknowledged is lost, doubled or out of order.",
+    discussion: """
+      Starts a cluster of its own in a temporary folder, puts load on it (people who follow, post and watch), and meanwhile \
+      kills and freezes its processes at random: masters, slaves, the router, the launcher, several, all. In the end \
+      everything is healed, restarted and read back, and compared with what was acknowledged and with what each watcher saw. \
+      Exit code 1 at any violation; the folder with logs and database is kept then.
+      """)
+  @Option(help: "How long to torment it.") var seconds = 60
+  @Option(help: "Which faults happen when.") var seed: UInt64 = 1
+  @Option(help: "Masters of the cluster.") var masters = 8
+  @Option(help: "available or spread.") var assignment = "available"
+  @Option(help: "How many people, unless --graph says.") var users = 24
+  @Option(help: "A file with a friendship a line (two numbers).", completion: .file()) var graph: String?
+  @Option(help: "A file with a text to post a line.", completion: .file()) var posts: String?
+  @Option(help: "Posts a second, of everybody together.") var rate = 200
+  @Option(help: "Faults a minute.") var faults = 30
+  @Flag(help: "Torment the running cluster of the topology instead of one of its own.") var running = false
+  @Flag(help: "Print the report as one JSON object.") var json = false
+  @OptionGroup var topology: TopologyOption
+
+  func validate() throws {
+    guard (1...86_400).contains(seconds) else { throw ValidationError("--seconds takes 1 to 86400") }
+    guard (1...64).contains(masters) else { throw ValidationError("--masters takes 1 to 64") }
+    guard (2...5_000).contains(users) else { throw ValidationError("--users takes 2 to 5000") }
+    guard (1...10_000).contains(rate) else { throw ValidationError("--rate takes 1 to 10000") }
+    guard (0...600).contains(faults) else { throw ValidationError("--faults takes 0 to 600") }
+    guard ["available", "spread"].contains(assignment) else {
+      throw ValidationError("--assignment takes available or spread")
+    }
+  }
+
+  func run() throws {
+    var random = RandomSource.seeded(seed)
+    let people = try graph.map(VerifyGraph.read) ?? VerifyGraph.generated(users, using: &random)
+    let texts = try posts.map { path -> [String] in
+      guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { throw Failure("can't read \(path)") }
+      return text.split(separator: "\n").map(String.init)
+    }
+    let deployment = running ? try topology.load() : try makeCluster()
+    let run = VerifyRun(
+      deployment: deployment, graph: people, texts: texts ?? [], rate: rate, seconds: seconds, faults: faults, seed: seed,
+      ownsCluster: !running)
+    Main.run { [json] in
+      let report = try await run.run()
+      Terminal.print(json ? report.json : report.text)
+      if !report.verdict.isGood {
+        throw Failure("\(report.violations) violations; see \(deployment.folder.path)")
+      }
+      if run.ownsCluster { try? FileManager.default.removeItem(atPath: (deployment.path as NSString).deletingLastPathComponent) }
+    }
+  }
+
+  /// A topology of its own on free ports, with a short respawn delay: there is more to torment then.
+  private func makeCluster() throws -> Deployment {
+    let folder = NSTemporaryDirectory() + "tinysns-verify-\(getpid())"
+    try FileManager.default.createDirectory(
+      atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    let path = folder + "/topology.yaml"
+    let text = """
+      router: { host: local, port: \(try PortCheck.freePort()) }
+      hosts:
+        local: { address: 127.0.0.1, masters: \(masters), first_port: 0 }
+      assignment: \(assignment)
+      respawn_delay: 2s
+      state: var
+      """
+    try text.write(toFile: path, atomically: true, encoding: .utf8)
+    return try Deployment(path: path)
+  }
+}
+
+/// One run of the verifier.
+struct VerifyRun: Sendable {
+  let deployment: Deployment
+  let graph: VerifyGraph
+  let texts: [String]
+  let rate: Int
+  let seconds: Int
+  let faults: Int
+  let seed: UInt64
+  let ownsCluster: Bool
+
+  private func progress(_ text: String) {
+    if isatty(STDERR_FILENO) == 1 {
+      Terminal.write("\r\u{1B}[K\(text)", to: STDERR_FILENO)
+    } else {
+      Terminal.write(text + "\n", to: STDERR_FILENO)
+    }
+  }
+
+  func run() async throws -> VerifyReport {
+    Terminal.write("seed \(seed), \(graph.users.count) people, state in \(deployment.folder.path)\n", to: STDERR_FILENO)
+    let injector = FaultInjector(deployment, random: .seeded(seed ^ 0xfa17)) { [deployment] text in
+      let line = "\(LogTime.now()) \(text)\n"
+      if let handle = FileHandle(forWritingAtPath: deployment.folder.log(of: "verify")) {
+        handle.seekToEndOfFile()
+        handle.write(Data(line.utf8))
+        try? handle.close()
+      }
+    }
+    if ownsCluster { injector.startAgain() }
+    _ = FileManager.default.createFile(atPath: deployment.folder.log(of: "verify"), contents: nil)
+    guard deployment.folder.owner(of: Deployment.router) != nil else {
+      throw Failure("the cluster does not run; see \(deployment.folder.logFolder)")
+    }
+
+    // People log in, follow, and watch.
+    let ledger = Ledger()
+    let loop = try ClientLoop(sessions: graph.users.count + 8)
+    var clients: [String: TinySNSClient] = [:]
+    for user in graph.users {
+      clients[user] = try TinySNSClient(
+        router: deployment.routerEndpoint, user: user, register: true, timing: deployment.timing, loop: loop)
+    }
+    progress("logging in and following")
+    try await inParallel(graph.users) { [clients] user in try await clients[user]!.ready(timeout: .seconds(120)) }
+    try await inParallel(graph.users) { [clients, graph] user in
+      for followed in graph.following[user, default: []] {
+        do { try await clients[user]!.follow(followed, timeout: .seconds(120)) } catch ClientError.refused(let refusal) {
+          guard refusal.code == .alreadyExists else { throw ClientError.refused(refusal) }
+        }
+      }
+    }
+    var watchers: [Task<Void, any Error>] = []
+    for user in graph.users {
+      let watch = ledger.addWatch(of: user)
+      let client = clients[user]!
+      let start = ownsCluster ? EventID.zero : try await client.timeline(limit: 1).upTo
+      watchers.append(
+        Task { for try await posts in client.watch(after: start) { ledger.show(posts, at: watch) } })
+    }
+
+    // Load, and faults meanwhile.
+    let stop = StopFlag()
+    let started = Clock.now()
+    let end = started + .seconds(Int64(seconds))
+    let posters = startPosters(clients, ledger, stop)
+    let tormenting = Task.detached { [self] in torment(injector, until: end, ledger) }
+    await tormenting.value
+    progress("healing")
+    stop.set()
+    injector.heal()
+    for poster in posters { await poster.value }
+
+    // Everything heals, and everyone converges.
+    let patience = Clock.now() + .seconds(60)
+    while !ledger.isComplete(graph), Clock.now() < patience { try await Task.sleep(for: .milliseconds(50)) }
+    try await Task.sleep(for: .milliseconds(500))
+    for watcher in watchers { watcher.cancel() }
+
+    // What is on disk: after a kill of everything, when the cluster is our own.
+    if ownsCluster { injector.inject(.killEverything) }
+    progress("reading everything back")
+    let stored = try await readBack(clients)
+    var verdict = ledger.judge(graph, stored: stored)
+    let deaths = injector.unexplainedDeaths()
+    verdict.falseRespawns = deaths.count
+    for death in deaths { verdict.note("nobody tormented it: \(death)") }
+    try await checkGraph(clients, &verdict)
+    progress("")
+
+    for client in clients.values { await client.close() }
+    if ownsCluster { _ = ClusterStop(folder: deployment.folder).stop(within: .milliseconds(2_800)) }
+    return VerifyReport(
+      verdict: verdict, faults: injector.injected, pauses: pauses(injector, ledger), slowest: ledger.slowest, seed: seed)
+  }
+
+  private func inParallel(_ users: [String], _ body: @escaping @Sendable (String) async throws -> Void) async throws {
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for user in users { group.addTask { try await body(user) } }
+      try await group.waitForAll()
+    }
+  }
+
+  /// Everybody posts now and then; and one person, the pulse, as fast as answers come, to measure pauses.
+  private func startPosters(_ clients: [String: TinySNSClient], _ ledger: Ledger, _ stop: StopFlag) -> [Task<Void, Never>] {
+    let pause = Double(graph.users.count) / Double(max(1, rate))
+    return graph.users.enumerated().map { index, user in
+      let client = clients[user]!
+      let isPulse = index == 0
+      return Task { [texts] in
+        var count = 0
+        while !stop.isSet {
+          count += 1
+          let body = texts.isEmpty ? "" : texts[(index * 7_919 + count) % texts.count].filter { !$0.isNewline }
+          let text = String("\(user) \(count) \(body)".prefix(280))
+          let asked = Clock.now()
+          do {
+            let id = try await client.post(text, timeout: .seconds(120))
+            ledger.acknowledge(text, as: id, asked: asked)
+          } catch ClientError.refused(let refusal) {
+            // Refused is refused: it must not be there. A limit or a full disk is told apart from a lost answer.
+            if refusal.code == .tooOld { ledger.lose(text) }
+          } catch {
+            ledger.lose(text)
+          }
+          let rest = isPulse ? 0.002 : Double.random(in: 0...(2 * pause))
+          try? await Task.sleep(for: .seconds(rest))
+        }
+      }
+    }
+  }
+
+  private func torment(_ injector: FaultInjector, until end: Instant, _ ledger: Ledger) {
+    var random = RandomSource.seeded(seed ^ 0x5eed)
+    var lastProgress = Clock.now()
+    let interval = faults == 0 ? Interval.seconds(86_400) : Interval(nanoseconds: 60_000_000_000 / Int64(faults))
+    var next = Clock.now() + .milliseconds(500)
+    while Clock.now() < end {
+      if Clock.now() >= next {
+        injector.inject(Fault.random(using: &random))
+        next = max(Clock.now(), next + Interval(nanoseconds: Int64.random(in: interval.nanoseconds / 2...interval.nanoseconds * 3 / 2, using: &random)))
+      }
+      usleep(10_000)
+      let wait: Interval = isatty(STDERR_FILENO) == 1 ? .seconds(1) : .seconds(10)
+      if Clock.now() - lastProgress >= wait {
+        lastProgress = Clock.now()
+        let counts = ledger.counts
+        let left = max(0, (end - Clock.now()).milliseconds / 1_000)
+        progress(
+          "\(left) s left: \(injector.injected.count) faults, \(counts.acknowledged) posts acknowledged, \(counts.delivered) delivered")
+      }
+    }
+  }
+
+  /// Each user's whole timeline, page by page.
+  private func readBack(_ clients: [String: TinySNSClient]) async throws -> [String: [Post]] {
+    try await withThrowingTaskGroup(of: (String, [Post]).self) { group in
+      for user in graph.users {
+        group.addTask {
+          var posts: [Post] = []
+          var position = EventID.zero
+          while true {
+            let page = try await clients[user]!.timeline(
+              range: .after(position), limit: Limits.pagePosts, timeout: .seconds(120))
+            posts += page.posts
+            position = page.upTo
+            if !page.more { return (user, posts) }
+          }
+        }
+      }
+      var all: [String: [Post]] = [:]
+      for try await (user, posts) in group { all[user] = posts }
+      return all
+    }
+  }
+
+  private func checkGraph(_ clients: [String: TinySNSClient], _ verdict: inout Verdict) async throws {
+    var followers: [String: Set<String>] = [:]
+    for (user, followed) in graph.following { for other in followed { followers[other, default: []].insert(user) } }
+    for user in graph.users {
+      let following = try await clients[user]!.list(.following, timeout: .seconds(120))
+      if Set(following) != Set(graph.following[user, default: []]) {
+        verdict.violate("\(user) follows \(following.count) people, and should follow \(graph.following[user, default: []].count)")
+      }
+      let listed = try await clients[user]!.list(.followers, timeout: .seconds(120))
+      if ownsCluster, Set(listed) != followers[user, default: []] {
+        verdict.violate("\(user) has \(listed.count) followers, and should have \(followers[user, default: []].count)")
+      }
+    }
+  }
+
+  private func pauses(_ injector: FaultInjector, _ ledger: Ledger) -> [String: [Interval]] {
+    var pauses: [String: [Interval]] = [:]
+    for (fault, instant) in injector.injected {
+      if let pause = ledger.pause(around: instant) { pauses[fault.rawValue, default: []].append(pause) }
+    }
+    return pauses
+  }
+}
+
+/// Set once, read by many.
+final class StopFlag: @unchecked Sendable {
+  private let lock = NSLock()
+  private var value = false
+
+  var isSet: Bool { lock.withLock { value } }
+  func set() { lock.withLock { value = true } }
+}
+
+/// What a run found, for people and programs.
+struct VerifyReport: Sendable {
+  var verdict: Verdict
+  var faults: [(fault: Fault, at: Instant)]
+  var pauses: [String: [Interval]]
+  var slowest: Interval
+  var seed: UInt64
+
+  var violations: Int {
+    verdict.lost + verdict.duplicated + verdict.outOfOrder + verdict.wrongTimelines + verdict.falseRespawns
+      + verdict.otherViolations
+  }
+
+  private struct Pause: Encodable {
+    var p50: Double
+    var p99: Double
+    var max: Double
+    var count: Int
+  }
+
+  private struct Fields: Encodable {
+    var seed: UInt64
+    var acknowledged: Int
+    var delivered: Int
+    var unanswered: Int
+    var lost: Int
+    var duplicated: Int
+    var out_of_order: Int
+    var wrong_timelines: Int
+    var faults: Int
+    var false_respawns: Int
+    var slowest_answer_ms: Double
+    var pause_ms: [String: Pause]
+    var violations: [String]
+  }
+
+  private var pauseStatistics: [String: Pause] {
+    pauses.mapValues { intervals in
+      let sorted = intervals.map { Double($0.nanoseconds) / 1_000_000 }.sorted()
+      func percentile(_ part: Double) -> Double {
+        (sorted[min(sorted.count - 1, Int((Double(sorted.count) * part).rounded(.up)) - 1)] * 10).rounded() / 10
+      }
+      return Pause(p50: percentile(0.5), p99: percentile(0.99), max: percentile(1), count: sorted.count)
+    }
+  }
+
+  var json: String {
+    JSON.line(
+      Fields(
+        seed: seed, acknowledged: verdict.acknowledged, delivered: verdict.delivered, unanswered: verdict.unanswered,
+        lost: verdict.lost, duplicated: verdict.duplicated, out_of_order: verdict.outOfOrder,
+        wrong_timelines: verdict.wrongTimelines, faults: faults.count, false_respawns: verdict.falseRespawns,
+        slowest_answer_ms: Double(slowest.milliseconds), pause_ms: pauseStatistics, violations: verdict.findings))
+  }
+
+  var text: String {
+    var lines = [
+      "acknowledged \(verdict.acknowledged) posts, delivered \(verdict.delivered); without an answer \(verdict.unanswered)",
+      "lost \(verdict.lost), duplicated \(verdict.duplicated), out of order \(verdict.outOfOrder), wrong timelines \(verdict.wrongTimelines)",
+      "faults \(faults.count), false respawns \(verdict.falseRespawns), slowest answer \(slowest.milliseconds) ms",
+      "time without an acknowledgement around a fault, in ms:",
+    ]
+    for (kind, pause) in pauseStatistics.sorted(by: { $0.key < $1.key }) {
+      let name = kind + String(repeating: " ", count: max(0, 22 - kind.count))
+      lines.append("  \(name) \(pause.count) times   p50 \(pause.p50)   p99 \(pause.p99)   max \(pause.max)")
+    }
+    lines += verdict.findings.map { "VIOLATION \($0)" }
+    return lines.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,376 @@
+// Broken files, taken ports, full disks, and strangers who send garbage.
+
+import Foundation
+import Glibc
+import Model
+import Testing
+import TinySNSClient
+import ZeroMQ
+
+extension RealProcesses {
+  @Suite struct BadInputTests {
+    /// A failed command: status 1, nothing on standard output, and one line that has all of this.
+    private func expectFailure(
+      _ outcome: Outcome, _ words: String..., sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+      #expect(outcome.status == 1, "\(outcome)", sourceLocation: sourceLocation)
+      #expect(outcome.output.isEmpty, "\(outcome)", sourceLocation: sourceLocation)
+      #expect(outcome.errorLines.count == 1, "\(outcome)", sourceLocation: sourceLocation)
+      for word in words {
+        #expect(outcome.errors.contains(word), "\(word) in \(outcome)", sourceLocation: sourceLocation)
+      }
+    }
+
+    // MARK: Files
+
+    @Test("a state folder that can't be one is told, and nothing is started")
+    func stateFolder() async throws {
+      try await Cluster.with(masters: 1, start: false) { cluster in
+        try Data().write(to: URL(fileURLWithPath: cluster.state))
+        for arguments in [["up", "--detach"], ["up"], ["router"], ["master", "master-1"], ["slave", "slave-1"]] {
+          expectFailure(try await cluster.begin(arguments).end(), cluster.state, "not a folder")
+        }
+        #expect(cluster.processes().isEmpty)
+        try FileManager.default.removeItem(atPath: cluster.state)
+        try FileManager.default.createDirectory(atPath: cluster.state, withIntermediateDirectories: false)
+        try Data().write(to: URL(fileURLWithPath: cluster.state + "/run"))
+        expectFailure(try await cluster.run("up", "--detach"), cluster.state + "/run")
+        #expect(cluster.processes().isEmpty)
+      }
+    }
+
+    @Test("a state folder that nobody may write to is told")
+    func readOnlyFolder() async throws {
+      var setup = Cluster.Setup(masters: 1)
+      setup.state = "/proc/tinysns"
+      try await Cluster.with(setup, start: false) { cluster in
+        expectFailure(try await cluster.run("up", "--detach"), "/proc/tinysns")
+        #expect(cluster.processes().isEmpty)
+      }
+    }
+
+    @Test("a state folder whose path is too long for a Unix socket is told by its key")
+    func longPath() async throws {
+      var setup = Cluster.Setup(masters: 1)
+      setup.state = String(repeating: "long-", count: 20)
+      try await Cluster.with(setup, start: false) { cluster in
+        expectFailure(try await cluster.run("up", "--detach"), "state", "88")
+        #expect(!FileManager.default.fileExists(atPath: cluster.state))
+      }
+    }
+
+    @Test("a topology that is missing or wrong is told with its line by every command, and nothing is started")
+    func wrongTopology() async throws {
+      try await Cluster.with(masters: 1, "heartbeat: often", start: false) { cluster in
+        for arguments in [["up"], ["up", "--detach"], ["down"], ["status"], ["post", "alice", "x"], ["client", "alice"]] {
+          expectFailure(try await cluster.begin(arguments).end(), "heartbeat", "topology.yaml:4")
+        }
+        try FileManager.default.removeItem(atPath: cluster.topology)
+        expectFailure(try await cluster.run("status"), "topology.yaml")
+        #expect(!FileManager.default.fileExists(atPath: cluster.state))
+        try "router: { port: \(cluster.routerPort) }\nstate: var\n".write(
+          toFile: cluster.topology, atomically: true, encoding: .utf8)
+      }
+    }
+
+    @Test("a log file that is no log, or is damaged, is told at once, is left as it is, and nothing stays running")
+    func corruptLog() async throws {
+      try await Cluster.with(masters: 2, "respawn_delay: 20s") { cluster in
+        try await cluster.register("alice")
+        for number in 1...30 where number.isMultiple(of: 10) { try await cluster.post("alice", "post \(number)") }
+        try await cluster.run("down")
+        let file = cluster.state + "/log.db"
+        let intact = try Data(contentsOf: URL(fileURLWithPath: file))
+        for garbage in [Data("this is no database, it is a letter to a friend\n".utf8), intact[..<100] + Data(count: intact.count - 100)] {
+          try garbage.write(to: URL(fileURLWithPath: file))
+          let outcome = try await cluster.run("up", "--detach", within: .seconds(15))
+          expectFailure(outcome, file)
+          #expect(try Data(contentsOf: URL(fileURLWithPath: file)) == garbage)
+          #expect(cluster.servers().isEmpty, "it had started everything itself, so it stops it again")
+          let master = try await cluster.run("master", "master-1")
+          expectFailure(Outcome(arguments: master.arguments, status: master.status, wasSignalled: false, output: "",
+            errors: master.errorLines.last ?? ""), file)
+        }
+        try intact.write(to: URL(fileURLWithPath: file))
+        try await cluster.start()
+        #expect(try await cluster.timeline("alice").count == 3)
+      }
+    }
+
+    @Test("a log of a newer version is refused with both versions")
+    func newerLog() async throws {
+      try await Cluster.with(masters: 1, "respawn_delay: 20s") { cluster in
+        try await cluster.run("down")
+        let file = cluster.state + "/log.db"
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: file))
+        // user_version, big-endian, at 60 in a database's header.
+        bytes.replaceSubrange(60..<64, with: [0, 0, 0, 99])
+        try bytes.write(to: URL(fileURLWithPath: file))
+        let outcome = try await cluster.run("up", "--detach", within: .seconds(15))
+        expectFailure(outcome, "version 99", "up to")
+        #expect(cluster.servers().isEmpty)
+      }
+    }
+
+    @Test("a master that can't start stops nothing that ran before")
+    func oneMasterFails() async throws {
+      var setup = Cluster.Setup(masters: 2)
+      setup.keys = ["respawn_delay: 20s"]
+      setup.firstPort = Ports.free(6)
+      try await Cluster.with(setup) { cluster in
+        try await cluster.register("alice")
+        let before = try await cluster.whole()
+        let standby = try #require(before.masters.first { $0.state == "standby" })
+        try cluster.signal(before.launcher.pid, SIGKILL)
+        try cluster.signal(before.slave("slave-" + standby.name.dropFirst("master-".count))?.pid, SIGKILL)
+        try cluster.signal(standby.pid, SIGKILL)
+        try await eventually("all three are dead") { cluster.servers().count == 3 }
+        // Somebody has taken the dead master's port.
+        let port = setup.firstPort + (standby.name == "master-1" ? 0 : 3)
+        let holder = try PortHolder(port)
+        let outcome = try await cluster.run("up", "--detach", within: .seconds(15))
+        expectFailure(outcome, standby.name, "\(port)")
+        withExtendedLifetime(holder) {}
+        #expect(try await cluster.status().available?.pid == before.available?.pid)
+        try await cluster.post("alice", "still here")
+      }
+    }
+
+    // MARK: Ports
+
+    @Test("a port that somebody else has is told with its key, before anything is started")
+    func portTaken() async throws {
+      var setup = Cluster.Setup(masters: 2)
+      setup.firstPort = Ports.free(6)
+      try await Cluster.with(setup, start: false) { cluster in
+        do {
+          let holder = try PortHolder(cluster.routerPort)
+          expectFailure(try await cluster.run("up", "--detach"), "router", "\(cluster.routerPort)", "in use", "router.port")
+          expectFailure(try await cluster.run("router"), "router", "\(cluster.routerPort)", "in use")
+          withExtendedLifetime(holder) {}
+        }
+        do {
+          let port = setup.firstPort + 4
+          let holder = try PortHolder(port)
+          expectFailure(try await cluster.run("up", "--detach"), "master-2", "\(port)", "in use", "hosts.local.first_port")
+          expectFailure(try await cluster.run("master", "master-2"), "master-2", "\(port)", "in use")
+          withExtendedLifetime(holder) {}
+        }
+        #expect(cluster.processes().isEmpty)
+        try await cluster.start()
+      }
+    }
+
+    // MARK: Strangers
+
+    /// The TCP ports of a cluster with fixed ports: the router's and three for each master.
+    private func ports(of cluster: Cluster) -> [UInt16] {
+      [cluster.routerPort] + (0..<UInt16(cluster.setup.masters * 3)).map { cluster.setup.firstPort + $0 }
+    }
+
+    /// Runs `body` while alice posts and bob watches; nobody may notice.
+    private func undisturbed(_ cluster: Cluster, _ body: () async throws -> Void) async throws {
+      try await cluster.register("alice", "bob")
+      _ = try await cluster.run("follow", "bob", "alice")
+      let before = try await cluster.whole()
+      let watcher = try Watcher(cluster, of: "bob")
+      try await watcher.live(cluster, author: "alice")
+      let poster = try Poster(cluster, as: "alice")
+      try await poster.goOn()
+      try await body()
+      try await poster.goOn()
+      let acknowledged = try await poster.stop()
+      try await watcher.expectExactly(acknowledged)
+      #expect(poster.losses == 0, "\(poster.notes)")
+      let after = try await cluster.whole()
+      #expect(after.masters.map(\.pid) == before.masters.map(\.pid))
+      #expect(after.available?.name == before.available?.name)
+      #expect(after.router.pid == before.router.pid)
+    }
+
+    private func fixedPorts() -> Cluster.Setup {
+      var setup = Cluster.Setup(masters: 2)
+      setup.firstPort = Ports.free(6)
+      return setup
+    }
+
+    @Test("random bytes, half handshakes and broken frames on every port disturb nobody")
+    func garbageBytes() async throws {
+      try await Cluster.with(fixedPorts()) { cluster in
+        try await undisturbed(cluster) {
+          var random = SystemRandomNumberGenerator()
+          let hello = TCP.dealerHandshake
+          let blobs: [[UInt8]] = [
+            [], [0], Array("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".utf8),
+            (0..<5_000).map { _ in UInt8.random(in: 0...255, using: &random) },
+            Array(hello.prefix(10)), Array(hello.prefix(64)), hello,
+            // A frame that says it has 2^63 bytes, one with reserved flags, a command that is none, a truncated one.
+            hello + [2, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3],
+            hello + [0xf8, 3, 1, 2, 3], hello + [4, 4, 3, 65, 66, 67], hello + [0, 200, 1, 2, 3],
+            hello + (0..<2_000).map { _ in UInt8.random(in: 0...255, using: &random) },
+          ]
+          await withTaskGroup(of: Void.self) { group in
+            for port in ports(of: cluster) {
+              for blob in blobs { group.addTask { TCP.send(blob, to: port, waitMilliseconds: 20) } }
+            }
+          }
+        }
+      }
+    }
+
+    @Test("ZeroMQ peers that speak no sense are logged and shut out, and disturb nobody")
+    func garbageMessages() async throws {
+      try await Cluster.with(fixedPorts()) { cluster in
+        try await undisturbed(cluster) {
+          let messages: [[[UInt8]]] = [
+            [[]], [[0xff, 0xff, 0xff]], [[], []], [[1], [2], [3], [4], [5], [6], [7]], [Array(repeating: 0x0a, count: 4_000)],
+            [Array(repeating: 7, count: 100_000)], Array(repeating: [9], count: 1_000),
+          ]
+          let context = try Context()
+          for port in ports(of: cluster) {
+            for kind in [SocketKind.dealer, .sub, .pub, .router] {
+              for message in messages {
+                let socket = try context.makeSocket(kind)
+                try socket.set(.linger(.milliseconds(100)))
+                try socket.connect("tcp://127.0.0.1:\(port)")
+                if kind == .sub { try socket.set(.subscribe(message[0])) }
+                if kind == .dealer { for _ in 0..<3 { _ = try socket.send(frames: message) } }
+                if kind == .pub { _ = try socket.send(frames: message) }
+              }
+            }
+          }
+          // Logged by whoever was asked to listen to it.
+          for name in ["router", "master-1", "master-2"] {
+            try await eventually("\(name) complains") { cluster.log(of: name).contains("bad input") }
+          }
+        }
+        for name in ["router", "master-1", "master-2"] {
+          #expect(cluster.log(of: name).split(separator: "\n").count { $0.contains("bad input") } <= Limits.complaintsPerMinute)
+        }
+      }
+    }
+
+    @Test("a peer that chooses its own identity is not served, and can't take anybody's place")
+    func chosenIdentity() async throws {
+      try await Cluster.with(fixedPorts()) { cluster in
+        try await undisturbed(cluster) {
+          let context = try Context()
+          let locate: [UInt8] = Array("anything".utf8)
+          for port in [cluster.routerPort, cluster.setup.firstPort, cluster.setup.firstPort + 3] {
+            let impostor = try context.makeSocket(.dealer)
+            try impostor.set(.linger(.milliseconds(100)), .routingID(Array("master-1".utf8)))
+            try impostor.connect("tcp://127.0.0.1:\(port)")
+            for _ in 0..<10 { _ = try impostor.send(locate) }
+          }
+          for name in ["router", "master-1", "master-2"] {
+            try await eventually("\(name) says so") { cluster.log(of: name).contains("identity of its own choice") }
+          }
+        }
+      }
+    }
+
+    @Test("a watcher that does not read slows nobody and loses nothing")
+    func slowReader() async throws {
+      try await Cluster.with(masters: 2) { cluster in
+        try await cluster.register("alice", "bob", "carol")
+        for name in ["bob", "carol"] { _ = try await cluster.run("follow", name, "alice") }
+        let slow = try cluster.begin(["timeline", "carol", "--follow", "--json", "--limit", "0"])
+        let quick = try Watcher(cluster, of: "bob")
+        try await quick.live(cluster, author: "alice")
+        try await eventually("carol watches") {
+          try await cluster.post("alice", "are you there?")
+          return !slow.lines.isEmpty
+        }
+        let seen = slow.lines.count
+        slow.kill(SIGSTOP)
+        // More than the queues between them hold.
+        let client = try TinySNSClient(router: cluster.router, user: "alice")
+        let text = String(repeating: "x", count: Limits.postBytes - 10)
+        let acknowledged = try await withThrowingTaskGroup(of: [Poster.Acknowledged].self) { group in
+          for lane in 0..<64 {
+            group.addTask {
+              var done: [Poster.Acknowledged] = []
+              for number in stride(from: lane, to: 6_000, by: 64) {
+                let id = try await client.post("\(text) \(number)", timeout: .seconds(60)).rawValue
+                done.append(Poster.Acknowledged(id: id, text: "\(text) \(number)"))
+              }
+              return done
+            }
+          }
+          return try await group.reduce(into: []) { $0 += $1 }
+        }
+        await client.close()
+        try await quick.expectExactly(acknowledged)
+        slow.kill(SIGCONT)
+        let wanted = acknowledged.map(\.id).sorted()
+        try await eventually("the slow one has caught up") { slow.lines.count >= seen + wanted.count }
+        let shown = try slow.lines.map { try ShownPost(json: $0) }.filter { $0.text != "are you there?" }.map(\.id)
+        #expect(shown == wanted)
+      }
+    }
+
+    // MARK: The disk
+
+    @Test("with a full disk posts are refused, the masters live on, and it goes on when there is room again")
+    func fullDisk() async throws {
+      guard let disk = SmallDisk(megabytes: 8) else { return }  // needs the right to mount
+      defer { disk.unmount() }
+      var setup = Cluster.Setup(masters: 2)
+      setup.state = disk.path + "/var"
+      try await Cluster.with(setup) { cluster in
+        defer { try? FileManager.default.removeItem(atPath: disk.path + "/ballast") }
+        try await cluster.register("alice", "bob")
+        let before = try await cluster.post("alice", "before")
+        let masters = try await cluster.whole().masters.map(\.pid)
+        disk.fill()
+        var refused: Outcome?
+        // What the log has reserved may still take a few.
+        for _ in 0..<50 where refused == nil {
+          let outcome = try await cluster.run("post", "alice", String(repeating: "x", count: 1_000))
+          if outcome.status != 0 { refused = outcome }
+        }
+        let outcome = try #require(refused, "the disk did not get full")
+        expectFailure(outcome, "disk full")
+        #expect(try await cluster.timeline("alice").first?.id == before, "reading goes on")
+        #expect(try await cluster.run("follow", "alice", "bob").status == 1)
+        try FileManager.default.removeItem(atPath: disk.path + "/ballast")
+        let after = try await cluster.post("alice", "after")
+        #expect(after > before)
+        #expect(try await cluster.timeline("alice").last?.text == "after")
+        #expect(try await cluster.timeline("alice", limit: 1_000).count { $0.text == "before" || $0.text == "after" } == 2)
+        #expect(try await cluster.status().masters.map(\.pid) == masters)
+      }
+    }
+  }
+}
+
+/// A file system of its own in memory.
+private struct SmallDisk {
+  let path: String
+
+  /// Nil without the right to mount.
+  init?(megabytes: Int) {
+    var template = Array("/tmp/tsns-disk-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else { return nil }
+    path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    guard mount("tmpfs", path, "tmpfs", 0, "size=\(megabytes)m") == 0 else {
+      rmdir(path)
+      return nil
+    }
+  }
+
+  /// Fills it to the last byte.
+  func fill() {
+    let descriptor = open(path + "/ballast", O_WRONLY | O_CREAT | O_APPEND, 0o600)
+    defer { close(descriptor) }
+    for size in [1 << 16, 1] {
+      let zeros = [UInt8](repeating: 0, count: size)
+      while write(descriptor, zeros, size) > 0 {}
+    }
+  }
+
+  func unmount() {
+    umount2(path, Int32(MNT_DETACH))
+    rmdir(path)
+  }
+}

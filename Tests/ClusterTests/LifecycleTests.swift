@@ -1,0 +1,191 @@
+// up, status, down.
+
+import Foundation
+import Glibc
+import Testing
+
+extension RealProcesses {
+  @Suite struct LifecycleTests {
+    @Test("up registers all masters: one is available, the others stand by, each with a slave")
+    func upRegistersAll() async throws {
+      try await Cluster.with(masters: 3, start: false) { cluster in
+        let up = try await cluster.start()
+        #expect(up.output.contains("3 masters registered"))
+        let state = try await cluster.status()
+        #expect(state.masters.map(\.name) == ["master-1", "master-2", "master-3"])
+        #expect(state.count(of: "available") == 1)
+        #expect(state.count(of: "standby") == 2)
+        #expect(state.slaves.map(\.name) == ["slave-1", "slave-2", "slave-3"])
+        #expect(state.slaves.allSatisfy { $0.state == "running" && $0.pid != nil })
+        #expect(state.router.endpoint == cluster.router)
+        #expect(state.masters.allSatisfy { $0.pid != nil && $0.requests != nil && $0.timelines != nil })
+        #expect(Set(state.masters.compactMap(\.pid)).count == 3)
+        let table = try await cluster.run("status")
+        #expect(table.lines.count { $0.contains("standby") } == 2)
+      }
+    }
+
+    @Test("status --json has every documented key, also of what is down")
+    func statusKeys() async throws {
+      try await Cluster.with(masters: 1, start: false) { cluster in
+        for isUp in [false, true] {
+          if isUp { try await cluster.start() }
+          let outcome = try await cluster.run("status", "--json")
+          #expect(outcome.status == 0)
+          let json = try #require(try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+          let router = try #require(json["router"] as? [String: Any])
+          #expect(Set(router.keys).isSuperset(of: ["pid", "endpoint"]))
+          let master = try #require((json["masters"] as? [[String: Any]])?.first)
+          #expect(
+            Set(master.keys).isSuperset(of: [
+              "name", "pid", "state", "incarnation", "requests", "timelines", "head", "sessions", "respawn_in_ms",
+            ]), "\(master.keys.sorted())")
+          #expect(master["state"] as? String == (isUp ? "available" : "down"))
+          let slave = try #require((json["slaves"] as? [[String: Any]])?.first)
+          #expect(Set(slave.keys).isSuperset(of: ["name", "pid", "state"]))
+        }
+      }
+    }
+
+    @Test("a second up says that the cluster runs, and under which process")
+    func secondUp() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        let launcher = try #require(try await cluster.status().launcher.pid)
+        for arguments in [["up", "--detach"], ["up"]] {
+          let outcome = try await cluster.begin(arguments).end()
+          #expect(outcome.status == 1)
+          #expect(outcome.errorLines.count == 1)
+          #expect(outcome.errors.contains("\(launcher)"), "\(outcome)")
+        }
+        let after = try await cluster.status()
+        #expect(after.launcher.pid == launcher)
+      }
+    }
+
+    @Test("of two ups in the same moment one starts the cluster, the other says so and disturbs nothing")
+    func twoUps() async throws {
+      try await Cluster.with(masters: 2, start: false) { cluster in
+        let ups = try (0..<2).map { _ in try cluster.begin(["up", "--detach"]) }
+        var statuses: [Int32] = []
+        for up in ups {
+          let outcome = try await up.end(within: .seconds(60))
+          statuses.append(outcome.status)
+          if outcome.status != 0 { #expect(outcome.errorLines.count == 1, "\(outcome)") }
+        }
+        #expect(statuses.contains(0) && statuses.allSatisfy { $0 <= 1 })
+        try await cluster.whole()
+        #expect(cluster.servers().count == 6)
+      }
+    }
+
+    @Test("down leaves no process behind, and may be said twice")
+    func down() async throws {
+      try await Cluster.with(masters: 2) { cluster in
+        #expect(cluster.servers().count == 6)
+        let first = try await cluster.run("down")
+        #expect(first.status == 0)
+        #expect(!first.output.contains("kill"), "\(first)")
+        #expect(cluster.processes().isEmpty)
+        let second = try await cluster.run("down")
+        #expect(second.status == 0)
+        #expect(second.output.contains("nothing"))
+        let state = try await cluster.status()
+        #expect(state.masters.allSatisfy { $0.state == "down" && $0.pid == nil })
+      }
+    }
+
+    @Test("with assignment: spread all masters serve")
+    func spread() async throws {
+      try await Cluster.with(masters: 3, "assignment: spread") { cluster in
+        let state = try await cluster.whole()
+        #expect(state.masters.map(\.state) == ["serving", "serving", "serving"])
+      }
+    }
+
+    @Test("one master is enough, and twenty are no trouble", arguments: [1, 20])
+    func sizes(masters: Int) async throws {
+      try await Cluster.with(masters: masters) { cluster in
+        let state = try await cluster.whole()
+        #expect(state.masters.count == masters)
+        try await cluster.register("alice")
+        try await cluster.post("alice", "hello")
+      }
+    }
+
+    @Test("masters listen where first_port says")
+    func fixedPorts() async throws {
+      var setup = Cluster.Setup(masters: 2)
+      setup.firstPort = Ports.free(6)
+      try await Cluster.with(setup) { cluster in
+        let state = try await cluster.status()
+        let first = setup.firstPort
+        #expect(state.master("master-1")?.requests == "tcp://127.0.0.1:\(first)")
+        #expect(state.master("master-1")?.timelines == "tcp://127.0.0.1:\(first + 1)")
+        #expect(state.master("master-2")?.requests == "tcp://127.0.0.1:\(first + 3)")
+        // The same ports again at once, though connections of the former life linger.
+        try await cluster.run("down")
+        try await cluster.start()
+      }
+    }
+
+    @Test("two clusters run side by side; stopping one leaves the other alone")
+    func sideBySide() async throws {
+      try await Cluster.with(masters: 2) { one in
+        try await Cluster.with(masters: 2) { other in
+          try await one.register("alice")
+          try await other.register("alice")
+          try await one.post("alice", "in one")
+          let before = Set(other.servers().keys)
+          #expect(try await one.run("down").status == 0)
+          #expect(one.processes().isEmpty)
+          #expect(Set(other.servers().keys) == before)
+          try await other.post("alice", "in the other")
+          #expect(try await other.timeline("alice").map(\.text) == ["in the other"])
+        }
+      }
+    }
+
+    @Test("up in the foreground shows what happens, and SIGTERM or Ctrl-C stops all of it", arguments: [SIGTERM, SIGINT])
+    func foreground(signal: Int32) async throws {
+      try await Cluster.with(masters: 2, start: false) { cluster in
+        let up = try cluster.begin(["up"])
+        try await cluster.whole()
+        try await eventually("the log is shown") { up.output.contains("master-2") && up.output.contains("ready") }
+        up.kill(signal)
+        let outcome = try await up.end(within: .seconds(10))
+        #expect(outcome.status == 0 && !outcome.wasSignalled, "\(outcome)")
+        #expect(cluster.processes().isEmpty)
+      }
+    }
+
+    @Test("demo clients follow each other and post, and one that is killed comes back")
+    func demoClients() async throws {
+      try await Cluster.with(masters: 2, "clients: [alice, bob]") { cluster in
+        try await eventually("bob reads alice", every: .milliseconds(200)) {
+          guard try await cluster.run("list", "bob").status == 0 else { return false }
+          return try await Set(cluster.timeline("bob").map(\.author)) == ["alice", "bob"]
+        }
+        let pid = try await cluster.status().clients.first { $0.name == "client-alice" }?.pid
+        try cluster.signal(pid, SIGKILL)
+        try await cluster.status(when: "the demo client is back") { state in
+          state.clients[0].state == "running" && state.clients[0].pid != pid
+        }
+      }
+    }
+
+    @Test("a role started by hand under a name that runs says so")
+    func nameIsTaken() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        let pid = try #require(try await cluster.status().masters[0].pid)
+        let outcome = try await cluster.run("master", "master-1")
+        #expect(outcome.status == 1)
+        #expect(outcome.errorLines == ["tinysns: master-1 runs already, as process \(pid)"])
+        let unknown = try await cluster.run("slave", "slave-7")
+        #expect(unknown.status == 1)
+        #expect(unknown.errors.contains("slave-7"))
+        #expect(try await cluster.run("router").status == 1)
+        #expect(try await cluster.status().masters[0].pid == pid)
+      }
+    }
+  }
+}

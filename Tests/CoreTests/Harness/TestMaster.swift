@@ -1,0 +1,411 @@
+// A master core in a shell that carries out its orders, and fails at every order that makes no sense.
+
+import Model
+import Testing
+
+@testable import Core
+
+/// A master under test. Each method is a turn as the shell takes it: timers, what arrived, flush, then the orders.
+///
+/// What it holds the core to, whatever the test is about: a request is answered once, and only if it was asked; no append or
+/// catch-up while one is under way; events are appended after the head, contiguous and in time's order; only what is durable
+/// is acknowledged, told to the masters and pushed, in this order; updates of a topic are numbered without a hole; the mesh
+/// is joined once and left once; nothing follows `exit`.
+final class TestMaster {
+  let log: ModelLog
+  private(set) var core: MasterCore
+  var now = Instant(nanoseconds: 10_000_000_000)
+  var wall = Timestamp(milliseconds: 1_700_000_000_000)
+
+  /// All orders of the last turn.
+  private(set) var actions: [MasterAction] = []
+  private(set) var notes: [MasterNote] = []
+  private(set) var toRouter: [RouterRequest] = []
+  private(set) var beats: [ChildBeat] = []
+  private(set) var broadcasts: [[Event]] = []
+  private(set) var replies: [(peer: PeerID, reply: Reply)] = []
+  private(set) var updates: [Update] = []
+  private(set) var commit: (events: [Event], after: EventID)?
+  private(set) var catchUp: EventID?
+  private(set) var reads: [(id: ReadID, query: LogQuery)] = []
+  private(set) var mesh: [RosterMember] = []
+  private(set) var hasExited = false
+
+  private struct Asked: Hashable {
+    var peer: PeerID
+    var number: UInt64
+  }
+  private var owed: [Asked: Int] = [:]
+  private var nextOnTopic: [Topic: UInt64] = [:]
+  private var newestOnTopic: [Topic: EventID] = [:]
+  private var lastNumber: [PeerID: UInt64] = [:]
+
+  init(
+    _ name: String = "master-1", log: ModelLog = ModelLog(), assignment: Assignment = .available, seed: UInt64 = 1
+  ) {
+    self.log = log
+    let identity = MasterIdentity(name: name, incarnation: Incarnation(1_000))
+    let beat = MasterBeat(master: identity, head: .zero, sessions: 0, commitAge: 0, term: 0, roster: 0)
+    core = MasterCore(
+      registration: Registration(
+        master: identity, pid: 77, requests: "tcp://r", timelines: "tcp://t", log: "tcp://l/\(name)", beat: beat),
+      timing: Timing(), assignment: assignment, random: .seeded(seed))
+  }
+
+  /// One that serves, having read the log.
+  static func serving(
+    _ name: String = "master-1", log: ModelLog = ModelLog(), assignment: Assignment = .available, seed: UInt64 = 1
+  ) -> TestMaster {
+    let master = TestMaster(name, log: log, assignment: assignment, seed: seed)
+    master.turn { $0.start(at: $1, into: &$2) }
+    master.turn { $0.onSnapshot(Snapshot(), at: $1, into: &$2) }
+    master.finishCatchUp()
+    #expect(master.core.isServing)
+    return master
+  }
+
+  // MARK: Turns
+
+  func turn(_ body: (inout MasterCore, Instant, inout [MasterAction]) -> Void) {
+    #expect(!hasExited, "a turn after exit")
+    actions = []
+    core.onTimers(at: now, into: &actions)
+    body(&core, now, &actions)
+    core.flush(at: now, wall: wall, into: &actions)
+    for action in actions { carryOut(action) }
+    if let wake = core.nextWake { #expect(wake > now, "the core would be woken at once, again and again") }
+  }
+
+  /// Time passes; timers fire at each wake-up on the way, as a shell would have it.
+  func pass(_ interval: Interval) {
+    let end = now + interval
+    while !hasExited, let wake = core.nextWake, wake <= end {
+      now = max(now, wake)
+      turn { _, _, _ in }
+      if catchUp != nil { finishCatchUp() }
+    }
+    now = end
+  }
+
+  /// The process is not scheduled for a while.
+  func freeze(_ interval: Interval) { now = now + interval }
+
+  // MARK: Clients
+
+  @discardableResult
+  func send(_ body: Request.Body, number: UInt64? = nil, from peer: PeerID) -> UInt64 {
+    let number = number ?? lastNumber[peer, default: 0] + 1
+    lastNumber[peer] = max(lastNumber[peer, default: 0], number)
+    if body != .bye { owed[Asked(peer: peer, number: number), default: 0] += 1 }
+    turn { $0.onRequest(Request(number: number, body: body), from: peer, at: $1, into: &$2) }
+    return number
+  }
+
+  /// Sends, lets the log do its work, and gives the answer.
+  @discardableResult
+  func ask(
+    _ body: Request.Body, number: UInt64? = nil, from peer: PeerID, sourceLocation: SourceLocation = #_sourceLocation
+  ) -> Reply.Body {
+    let before = replies.count
+    let number = send(body, number: number, from: peer)
+    settle()
+    guard let answer = replies[before...].last(where: { $0.peer == peer && $0.reply.number == number }) else {
+      Issue.record("no answer to \(body)", sourceLocation: sourceLocation)
+      return .unwatched
+    }
+    return answer.reply.body
+  }
+
+  @discardableResult
+  func login(
+    _ user: String, client: UInt64? = nil, register: Bool = true, newest: EventID = .zero, from peer: PeerID,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) -> Reply.Body {
+    let client = ClientID(client ?? UInt64(peer.rawValue) + 1_000)
+    return ask(
+      .hello(Hello(client: client, user: user, register: register, newest: newest)), from: peer,
+      sourceLocation: sourceLocation)
+  }
+
+  /// What a peer was told since the beginning.
+  func told(_ peer: PeerID) -> [Reply.Body] { replies.filter { $0.peer == peer }.map(\.reply.body) }
+
+  // MARK: The log
+
+  /// Does all that is under way at the log, until nothing is.
+  func settle() {
+    while !hasExited {
+      if commit != nil {
+        finishCommit()
+      } else if catchUp != nil {
+        finishCatchUp()
+      } else if let read = reads.first {
+        finish(read.id)
+      } else {
+        return
+      }
+    }
+  }
+
+  /// The commit thread does what it is told.
+  func finishCommit() {
+    guard let (events, after) = commit else {
+      Issue.record("no commit is under way")
+      return
+    }
+    commit = nil
+    if log.append(events, after: after) {
+      turn { $0.onCommit(.appended, at: $1, into: &$2) }
+      checkOrder(of: events)
+    } else {
+      turn { $0.onCommit(.behind(self.log.read(after: after)), at: $1, into: &$2) }
+    }
+  }
+
+  /// The events are in the log, but the loop has not heard of it yet.
+  func writeCommit() {
+    guard let (events, after) = commit else {
+      Issue.record("no commit is under way")
+      return
+    }
+    #expect(log.append(events, after: after))
+  }
+
+  /// The loop hears that the commit was written (`writeCommit`).
+  func reportCommit() {
+    guard let (events, _) = commit else {
+      Issue.record("no commit is under way")
+      return
+    }
+    commit = nil
+    turn { $0.onCommit(.appended, at: $1, into: &$2) }
+    checkOrder(of: events)
+  }
+
+  func failCommit(_ reason: String = "disk full") {
+    #expect(commit != nil)
+    commit = nil
+    turn { $0.onCommit(.failed(reason), at: $1, into: &$2) }
+  }
+
+  func finishCatchUp(limit: Int = Limits.readEvents) {
+    guard let after = catchUp else {
+      Issue.record("no catch-up is under way")
+      return
+    }
+    catchUp = nil
+    let events = log.read(after: after, limit: limit)
+    turn { $0.onCatchUp(.read(events), more: events.count == limit, at: $1, into: &$2) }
+  }
+
+  /// A catch-up that read only up to `position`: what came later came after the reading.
+  func finishCatchUp(upTo position: EventID) {
+    guard let after = catchUp else {
+      Issue.record("no catch-up is under way")
+      return
+    }
+    catchUp = nil
+    let events = log.read(after: after).filter { $0.id <= position }
+    turn { $0.onCatchUp(.read(events), more: false, at: $1, into: &$2) }
+  }
+
+  func failCatchUp(_ reason: String = "disk error") {
+    #expect(catchUp != nil)
+    catchUp = nil
+    turn { $0.onCatchUp(.failed(reason), more: false, at: $1, into: &$2) }
+  }
+
+  func finish(_ id: ReadID) {
+    guard let index = reads.firstIndex(where: { $0.id == id }) else {
+      Issue.record("no such read")
+      return
+    }
+    let (posts, more) = log.answer(reads.remove(at: index).query)
+    turn { core, _, actions in core.onRead(id, .read(posts), more: more, into: &actions) }
+  }
+
+  func failRead(_ id: ReadID) {
+    reads.removeAll { $0.id == id }
+    turn { core, _, actions in core.onRead(id, .failed("disk error"), more: false, into: &actions) }
+  }
+
+  // MARK: Others
+
+  func subscribe(_ topic: Topic) { turn { core, _, actions in core.onSubscribed(topic, into: &actions) } }
+
+  func hear(_ events: [Event]) { turn { $0.onLogBatch(LogBatch(events: events), at: $1, into: &$2) } }
+
+  func hear(_ reply: RouterReply) { turn { $0.onRouter(reply, at: $1, into: &$2) } }
+
+  /// Makes a roster of masters by name; all in incarnation 1000 unless told otherwise.
+  static func roster(
+    _ version: UInt64, _ names: [String], available: String? = nil, term: UInt64 = 1, incarnation: UInt64 = 1_000
+  ) -> Roster {
+    func identity(_ name: String) -> MasterIdentity {
+      MasterIdentity(name: name, incarnation: Incarnation(name == "master-1" ? 1_000 : incarnation))
+    }
+    return Roster(
+      version: version, available: available.map(identity), term: term,
+      members: names.sorted().map { RosterMember(master: identity($0), log: "tcp://l/\($0)") })
+  }
+
+  // MARK: What the orders are held to
+
+  private func carryOut(_ action: MasterAction) {
+    #expect(!hasExited, "an order after exit: \(action)")
+    switch action {
+    case .reply(let reply, let peer): check(reply, to: peer)
+    case .publish(let post, let targets):
+      #expect(!targets.isEmpty, "a post is published to nobody")
+      #expect(Set(targets.map(\.topic)).count == targets.count, "a post is published twice on a topic")
+      #expect(post.id <= log.head, "post \(post.id) is published and not durable")
+      for target in targets {
+        if let expected = nextOnTopic[target.topic] {
+          #expect(target.sequence == expected, "a topic's numbers have a hole or a repeat")
+        }
+        nextOnTopic[target.topic] = target.sequence + 1
+        #expect(newestOnTopic[target.topic, default: .zero] < post.id, "a topic's posts are out of order")
+        newestOnTopic[target.topic] = post.id
+        updates.append(Update(topic: target.topic, sequence: target.sequence, post: post))
+      }
+    case .mark(let watching):
+      checkPosition(watching)
+      updates.append(Update(topic: watching.topic, sequence: watching.sequence, post: nil))
+    case .append(let events, let after):
+      #expect(commit == nil, "an append while one is under way")
+      #expect(!events.isEmpty && events.count <= Limits.batchEvents)
+      #expect(after == core.head, "an append that is not after the head")
+      #expect(events.map(\.id) == (1...max(1, events.count)).map { after.advanced(by: $0) }, "ids have a hole")
+      #expect(events.allSatisfy { $0.time >= core.state.time }, "the log's time goes back")
+      commit = (events, after)
+    case .catchUp(let after):
+      #expect(catchUp == nil, "a catch-up while one is under way")
+      #expect(after == core.head, "a catch-up that is not after the head")
+      catchUp = after
+    case .read(let id, let query):
+      #expect(!reads.contains { $0.id == id }, "a read's id is used twice")
+      if case .range(let authors, _, let upTo, let limit) = query {
+        #expect(authors == Set(authors).sorted(), "authors are to be ascending")
+        #expect(upTo <= log.head && (1...Limits.pagePosts).contains(limit))
+      }
+      reads.append((id, query))
+    case .broadcast(let events):
+      #expect(!events.isEmpty)
+      for event in events {
+        #expect(event.id <= log.head && log.events[Int(event.id.rawValue) - 1] == event, "told to masters, not durable")
+      }
+      for (one, next) in zip(events, events.dropFirst()) { #expect(next.id == one.id.next, "a broadcast has a hole") }
+      #expect(events[0].id > broadcasts.last?.last?.id ?? .zero, "a commit is told twice")
+      broadcasts.append(events)
+    case .toRouter(let request): toRouter.append(request)
+    case .toSupervisor(let beat): beats.append(beat)
+    case .joinMesh(let member):
+      #expect(member.master != core.master, "a master listens to itself")
+      #expect(!mesh.contains(member), "joined twice")
+      mesh.append(member)
+    case .leaveMesh(let member):
+      #expect(mesh.contains(member), "left without having joined")
+      mesh.removeAll { $0 == member }
+    case .note(let note): notes.append(note)
+    case .exit:
+      #expect(commit == nil, "exit while a commit is under way")
+      hasExited = true
+    }
+  }
+
+  private func check(_ reply: Reply, to peer: PeerID) {
+    replies.append((peer, reply))
+    guard reply.body != .goodbye else {
+      #expect(reply.number == 0, "nobody asks for a goodbye")
+      return
+    }
+    let asked = Asked(peer: peer, number: reply.number)
+    let count = owed[asked, default: 0]
+    #expect(count > 0, "\(peer) is answered and did not ask, or for the second time: \(reply)")
+    owed[asked] = count == 1 ? nil : count - 1
+    switch reply.body {
+    case .done(let id): #expect(id <= log.head, "event \(id) is acknowledged and not durable")
+    case .welcome(let welcome):
+      #expect(welcome.head <= log.head)
+      #expect(log.names.count > welcome.account.index, "the account is not durable")
+    case .watching(let watching): checkPosition(watching)
+    case .pong(let pong): for topic in pong.topics { checkPosition(topic) }
+    case .page(let page): #expect(page.upTo <= log.head && page.posts.count <= Limits.pagePosts)
+    case .names(let page): #expect(page.names.count <= Limits.pageNames)
+    case .refused(let refusal):
+      #expect(!refusal.message.isEmpty && !refusal.message.contains { $0.isNewline }, "a refusal is one line")
+    case .unwatched, .goodbye: break
+    }
+  }
+
+  private func checkPosition(_ watching: Watching) {
+    if let expected = nextOnTopic[watching.topic] {
+      #expect(watching.sequence == expected, "a topic's next number is told wrong")
+    } else {
+      nextOnTopic[watching.topic] = watching.sequence
+    }
+  }
+
+  /// Acknowledge, tell the masters, push: of one commit in this order.
+  private func checkOrder(of events: [Event]) {
+    let ids = events[0].id...events.last!.id
+    guard let broadcast = actions.firstIndex(of: .broadcast(events)) else {
+      Issue.record("a commit was not told to the other masters")
+      return
+    }
+    var acknowledged: Set<EventID> = []
+    for (index, action) in actions.enumerated() {
+      switch action {
+      case .reply(let reply, _):
+        // A repeat that waited for the commit is answered later; the first answer counts.
+        if case .done(let id) = reply.body, ids.contains(id), acknowledged.insert(id).inserted {
+          #expect(index < broadcast, "told to the masters before acknowledged")
+        }
+      case .publish(let post, _):
+        if ids.contains(post.id) { #expect(index > broadcast, "pushed before told to the masters") }
+      default: break
+      }
+    }
+  }
+
+  /// At the end of a test: nobody waits for an answer.
+  func expectAllAnswered(sourceLocation: SourceLocation = #_sourceLocation) {
+    #expect(owed.isEmpty, "requests without an answer: \(owed)", sourceLocation: sourceLocation)
+  }
+}
+
+extension PeerID: ExpressibleByIntegerLiteral {
+  public init(integerLiteral value: UInt32) { self.init(value) }
+}
+
+/// What a refusal says, without its text.
+func code(_ body: Reply.Body) -> Refusal.Code? {
+  if case .refused(let refusal) = body { refusal.code } else { nil }
+}
+
+func isWelcome(_ body: Reply.Body?) -> Bool {
+  if case .welcome = body { true } else { false }
+}
+
+/// The event that a request took effect as.
+func done(_ body: Reply.Body) -> EventID? {
+  if case .done(let id) = body { id } else { nil }
+}
+
+func watching(_ body: Reply.Body, sourceLocation: SourceLocation = #_sourceLocation) throws -> Watching {
+  guard case .watching(let watching) = body else {
+    Issue.record("\(body) is no Watching", sourceLocation: sourceLocation)
+    throw NotThat()
+  }
+  return watching
+}
+
+func page(_ body: Reply.Body, sourceLocation: SourceLocation = #_sourceLocation) throws -> TimelinePage {
+  guard case .page(let page) = body else {
+    Issue.record("\(body) is no page", sourceLocation: sourceLocation)
+    throw NotThat()
+  }
+  return page
+}
+
+struct NotThat: Error {}

@@ -1,0 +1,411 @@
+// Posts, follows and reads: validation, repeats, commits that come too late, and what follows a commit in which order.
+
+import Model
+import Testing
+
+@testable import Core
+
+@Suite struct MasterRequestTests {
+  /// Alice at peer 1, bob at peer 2.
+  private func served(log: ModelLog = ModelLog()) -> TestMaster {
+    let master = TestMaster.serving(log: log)
+    master.login("alice", client: 1_001, from: 1)
+    master.login("bob", client: 1_002, from: 2)
+    return master
+  }
+
+  // MARK: Posts
+
+  @Test func aPostIsAcknowledgedOnceDurable() {
+    let master = served()
+    master.send(.post(text: "hello"), from: 1)
+    #expect(master.told(1).count == 1)
+    master.finishCommit()
+    #expect(master.told(1).last == .done(EventID(3)))
+    #expect(master.broadcasts.last == [master.log.events[2]])
+    #expect(master.log.events[2].request == RequestID(client: ClientID(1_001), number: 2))
+    master.expectAllAnswered()
+  }
+
+  @Test(arguments: ["", "   ", "a\nb", "a\u{9b}31m", String(repeating: "x", count: 1_025)])
+  func badPostsAreRefused(text: String) {
+    let master = served()
+    let head = master.log.head
+    #expect(code(master.ask(.post(text: text), from: 1)) == .invalidText)
+    #expect(master.log.head == head)
+  }
+
+  @Test func whatArrivesDuringACommitGoesIntoTheNext() {
+    let master = served()
+    master.send(.post(text: "1"), from: 1)
+    master.send(.post(text: "2"), from: 1)
+    master.send(.post(text: "3"), from: 2)
+    master.finishCommit()
+    #expect(master.commit?.events.count == 2)
+    master.settle()
+    #expect(master.log.posts(by: [AccountID(0), AccountID(1)]).map(\.text) == ["1", "2", "3"])
+    master.expectAllAnswered()
+  }
+
+  @Test func aCommitHasALimit() {
+    let master = TestMaster.serving()
+    for peer in 1...3 as ClosedRange<UInt32> { master.login("user\(peer)", from: PeerID(peer)) }
+    master.send(.post(text: "keeps the log busy"), from: 1)
+    for peer in 1...3 as ClosedRange<UInt32> {
+      for _ in 1..<Limits.requestsInFlight { master.send(.post(text: "x"), from: PeerID(peer)) }
+    }
+    master.finishCommit()
+    #expect(master.commit?.events.count == Limits.batchEvents)
+    master.finishCommit()
+    #expect(master.commit?.events.count == 3 * (Limits.requestsInFlight - 1) - Limits.batchEvents)
+    master.settle()
+    master.expectAllAnswered()
+  }
+
+  @Test func timeNeverGoesBack() {
+    let master = served()
+    master.wall = Timestamp(milliseconds: 5)
+    master.ask(.post(text: "x"), from: 1)
+    let times = master.log.events.map(\.time)
+    #expect(times == times.sorted())
+    #expect(times.last == times.first)
+  }
+
+  // MARK: Follows
+
+  @Test func followsAndUnfollows() {
+    let master = served()
+    #expect(done(master.ask(.follow(name: "bob"), from: 1)) == EventID(3))
+    #expect(master.log.following(of: AccountID(0)) == [AccountID(1)])
+    #expect(code(master.ask(.follow(name: "bob"), from: 1)) == .alreadyExists)
+    #expect(done(master.ask(.unfollow(name: "bob"), from: 1)) == EventID(4))
+    #expect(code(master.ask(.unfollow(name: "bob"), from: 1)) == .notExists)
+    #expect(master.log.head == EventID(4))
+    master.expectAllAnswered()
+  }
+
+  @Test func followsAreRefused() {
+    let master = served()
+    #expect(code(master.ask(.follow(name: "alice"), from: 1)) == .alreadyExists)
+    #expect(code(master.ask(.follow(name: "nobody"), from: 1)) == .unknownUser)
+    #expect(code(master.ask(.unfollow(name: "nobody"), from: 1)) == .unknownUser)
+    #expect(code(master.ask(.unfollow(name: "alice"), from: 1)) == .notExists)
+    #expect(code(master.ask(.follow(name: "BOB"), from: 1)) == .unknownUser, "names have case")
+    #expect(code(master.ask(.follow(name: "../../\n\u{1b}[2J"), from: 1)) == .unknownUser)
+    #expect(master.log.head == EventID(2))
+    master.expectAllAnswered()
+  }
+
+  @Test func duplicatesWithinOneCommit() {
+    let master = served()
+    master.send(.post(text: "keeps the log busy"), from: 2)
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.unfollow(name: "bob"), from: 1)
+    master.send(.unfollow(name: "bob"), from: 1)
+    master.send(.follow(name: "bob"), from: 1)
+    master.finishCommit()
+    #expect(master.told(1).count == 1, "nothing is told that is not durable")
+    master.settle()
+    #expect(
+      master.told(1).dropFirst().map { code($0) } == [nil, .alreadyExists, nil, .notExists, nil])
+    #expect(master.log.following(of: AccountID(0)) == [AccountID(1)])
+    master.expectAllAnswered()
+  }
+
+  /// "You follow bob already" would be wrong if the disk did not take the follow before it.
+  @Test func aRefusalThatRestsOnTheCommitFailsWithIt() {
+    let master = served()
+    master.send(.post(text: "keeps the log busy"), from: 2)
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.follow(name: "bob"), from: 1)
+    master.finishCommit()
+    master.failCommit()
+    #expect(master.told(1).suffix(2).map { code($0) } == [.storage, .storage])
+    #expect(done(master.ask(.follow(name: "bob"), from: 1)) != nil)
+    master.expectAllAnswered()
+  }
+
+  @Test func someoneWhoRegistersInTheSameCommitCanBeFollowed() {
+    let master = served()
+    master.send(.post(text: "keeps the log busy"), from: 2)
+    master.send(.hello(Hello(client: ClientID(3), user: "carol", register: true, newest: .zero)), from: 3)
+    master.send(.follow(name: "carol"), from: 1)
+    master.settle()
+    #expect(done(master.told(1).last!) == EventID(5))
+    #expect(master.log.following(of: AccountID(0)) == [AccountID(2)])
+  }
+
+  // MARK: Repeats
+
+  @Test func aRepeatHasOneEffectAndTheFirstAnswer() {
+    let master = served()
+    let first = master.ask(.post(text: "once"), number: 7, from: 1)
+    #expect(master.ask(.post(text: "once"), number: 7, from: 1) == first)
+    #expect(master.log.posts(by: [AccountID(0)]).count == 1)
+    master.expectAllAnswered()
+  }
+
+  @Test func aRepeatWhileTheFirstIsUnderWay() {
+    let master = served()
+    master.send(.post(text: "once"), number: 7, from: 1)
+    master.send(.post(text: "once"), number: 7, from: 1)
+    master.settle()
+    #expect(master.told(1).suffix(2) == [.done(EventID(3)), .done(EventID(3))])
+    #expect(master.log.head == EventID(3))
+    master.expectAllAnswered()
+  }
+
+  @Test func aRepeatWithinOneCommit() {
+    let master = served()
+    master.send(.post(text: "keeps the log busy"), from: 2)
+    master.send(.follow(name: "bob"), number: 7, from: 1)
+    master.send(.follow(name: "bob"), number: 7, from: 1)
+    master.settle()
+    #expect(master.told(1).suffix(2) == [.done(EventID(4)), .done(EventID(4))])
+    master.expectAllAnswered()
+  }
+
+  @Test func aRepeatAtAnotherMaster() {
+    let log = ModelLog()
+    let one = served(log: log)
+    one.send(.post(text: "once"), number: 7, from: 1)
+    one.finishCommit()
+    let other = TestMaster.serving("master-2", log: log)
+    other.login("alice", client: 1_001, register: false, from: 5)
+    #expect(other.ask(.post(text: "once"), number: 7, from: 5) == .done(EventID(3)))
+    #expect(log.head == EventID(3))
+  }
+
+  /// The first master commits while the second validates: the second comes too late, and finds the request done.
+  @Test func aRepeatThatRacesWithTheFirst() {
+    let log = ModelLog()
+    let one = served(log: log)
+    let other = TestMaster.serving("master-2", log: log)
+    other.login("alice", client: 1_001, register: false, from: 5)
+    one.send(.post(text: "once"), number: 7, from: 1)
+    other.send(.post(text: "once"), number: 7, from: 5)
+    one.settle()
+    other.settle()
+    #expect(one.told(1).last == .done(EventID(3)))
+    #expect(other.told(5).last == .done(EventID(3)))
+    #expect(log.head == EventID(3))
+    other.expectAllAnswered()
+  }
+
+  @Test func aFollowThatWasDoneIsNotRefusedAtItsRepeat() {
+    let master = served()
+    let first = master.ask(.follow(name: "bob"), number: 7, from: 1)
+    #expect(master.ask(.follow(name: "bob"), number: 7, from: 1) == first)
+    master.ask(.unfollow(name: "bob"), number: 8, from: 1)
+    #expect(master.ask(.follow(name: "bob"), number: 7, from: 1) == first)
+    #expect(master.log.following(of: AccountID(0)) == [])
+  }
+
+  @Test func aRequestTooOldToTellIsRefused() {
+    let master = served()
+    master.ask(.post(text: "x"), number: 5_000, from: 1)
+    #expect(code(master.ask(.post(text: "x"), number: 7, from: 1)) == .tooOld)
+    #expect(master.log.head == EventID(3))
+  }
+
+  @Test func numbersMayBeAsGreatAsTheyLike() {
+    let master = served()
+    #expect(done(master.ask(.post(text: "x"), number: .max, from: 1)) == EventID(3))
+    #expect(done(master.ask(.post(text: "x"), number: .max, from: 1)) == EventID(3))
+    #expect(code(master.ask(.post(text: "y"), number: 2, from: 1)) == .tooOld)
+  }
+
+  /// A number that the window can't remember would take effect at every repeat.
+  @Test func zeroIsNoNumber() {
+    let master = served()
+    #expect(code(master.ask(.post(text: "x"), number: 0, from: 1)) == .invalid)
+    #expect(code(master.ask(.follow(name: "bob"), number: 0, from: 1)) == .invalid)
+    #expect(master.log.head == EventID(2))
+    master.expectAllAnswered()
+  }
+
+  @Test func aRequestOutlivesItsSession() {
+    let master = served()
+    master.send(.post(text: "x"), number: 7, from: 1)
+    master.send(.bye, from: 1)
+    master.login("alice", client: 1_001, from: 3)
+    #expect(master.ask(.post(text: "x"), number: 7, from: 3) == .done(EventID(3)))
+    #expect(master.log.head == EventID(3))
+    master.expectAllAnswered()
+  }
+
+  // MARK: Another master was first
+
+  @Test func aCommitThatComesTooLateIsValidatedAgain() {
+    let log = ModelLog()
+    let master = served(log: log)
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.post(text: "after"), from: 2)
+    log.commit(.followed(AccountID(0), AccountID(1)), .accountCreated(AccountID(2), name: "carol"))
+    master.settle()
+    #expect(code(master.told(1).last!) == .alreadyExists)
+    #expect(master.told(2).last == .done(EventID(5)))
+    #expect(log.events.map(\.id) == (1...5).map { EventID($0) })
+    master.expectAllAnswered()
+  }
+
+  /// They keep their place before everyone who came later.
+  @Test func aCommitThatComesTooLateGoesFirst() {
+    let log = ModelLog()
+    let master = served(log: log)
+    master.send(.post(text: "1"), from: 1)
+    master.send(.post(text: "2"), from: 2)
+    master.send(.post(text: "3"), from: 1)
+    log.commit(.posted(AccountID(1), text: "0"))
+    master.settle()
+    #expect(log.posts(by: [AccountID(0), AccountID(1)]).map(\.text) == ["0", "1", "2", "3"])
+    master.expectAllAnswered()
+  }
+
+  @Test func twoMastersTakeTurns() {
+    let log = ModelLog()
+    let one = served(log: log)
+    let two = TestMaster.serving("master-2", log: log)
+    two.login("carol", from: 7)
+    for round in 0..<10 {
+      one.send(.post(text: "\(round) of alice"), from: 1)
+      two.send(.post(text: "\(round) of carol"), from: 7)
+      one.settle()
+      two.settle()
+    }
+    #expect(log.events.map(\.id) == (1...UInt64(log.events.count)).map { EventID($0) })
+    #expect(log.posts(by: [AccountID(0)]).count == 10 && log.posts(by: [AccountID(2)]).count == 10)
+    one.expectAllAnswered()
+    two.expectAllAnswered()
+  }
+
+  /// The other master's commit came after ours, so reading up to it applies ours before its own end is heard of.
+  @Test func ownEventsAreReadBeforeTheirCommitEnds() {
+    let log = ModelLog()
+    let master = served(log: log)
+    master.send(.post(text: "mine"), from: 1)
+    master.writeCommit()
+    master.hear(log.commit(.posted(AccountID(1), text: "another's, after mine")))
+    #expect(master.catchUp == EventID(2))
+    master.finishCatchUp()
+    #expect(master.core.head == EventID(4))
+    #expect(master.told(1).count == 1)
+    master.reportCommit()
+    #expect(master.told(1).last == .done(EventID(3)))
+    #expect(master.broadcasts.last?.map(\.id) == [EventID(3)])
+    master.expectAllAnswered()
+  }
+
+  @Test func ownRegistrationIsReadBeforeItsCommitEnds() {
+    let log = ModelLog()
+    let master = served(log: log)
+    master.send(.hello(Hello(client: ClientID(3), user: "carol", register: true, newest: .zero)), from: 3)
+    master.writeCommit()
+    master.hear(log.commit(.posted(AccountID(1), text: "another's")))
+    master.finishCatchUp()
+    master.reportCommit()
+    #expect(isWelcome(master.told(3).last))
+    master.expectAllAnswered()
+  }
+
+  @Test func nothingIsCommittedWhileAHoleIsRead() {
+    let log = ModelLog()
+    let master = served(log: log)
+    log.commit(.posted(AccountID(1), text: "not heard"))
+    master.hear(log.commit(.posted(AccountID(1), text: "heard")))
+    master.send(.post(text: "mine"), from: 1)
+    #expect(master.commit == nil, "it would come too late for sure")
+    master.finishCatchUp()
+    #expect(master.commit?.after == EventID(4))
+    master.settle()
+    master.expectAllAnswered()
+  }
+
+  // MARK: The disk fails
+
+  @Test func aFailedCommitIsRefusedAndForgotten() {
+    let master = served()
+    master.send(.post(text: "x"), number: 7, from: 1)
+    master.send(.post(text: "waits"), from: 2)
+    master.failCommit("disk full")
+    guard case .refused(let refusal) = master.told(1).last else {
+      Issue.record("not refused")
+      return
+    }
+    #expect(refusal.code == .storage && refusal.retryAfter > 0 && refusal.message.contains("disk full"))
+    #expect(master.broadcasts.last?.first?.id == EventID(2), "nothing is told to the others")
+    #expect(master.notes.last == .storageFailed("disk full"))
+    master.finishCommit()
+    #expect(done(master.told(2).last!) == EventID(3))
+    #expect(master.notes.last == .storageWorksAgain)
+    #expect(master.ask(.post(text: "x"), number: 7, from: 1) == .done(EventID(4)), "the number is free again")
+    master.expectAllAnswered()
+  }
+
+  @Test func aFailedRegistrationIsRefused() {
+    let master = served()
+    master.send(.hello(Hello(client: ClientID(3), user: "carol", register: true, newest: .zero)), from: 3)
+    master.failCommit()
+    #expect(code(master.told(3).last!) == .storage)
+    #expect(isWelcome(master.login("carol", from: 3)))
+    master.expectAllAnswered()
+  }
+
+  @Test func aDiskThatStaysBrokenIsNotedOnce() {
+    let master = served()
+    for _ in 0..<5 {
+      master.send(.post(text: "x"), from: 1)
+      master.failCommit()
+    }
+    #expect(master.notes.filter { $0 == .storageFailed("disk full") }.count == 1)
+  }
+
+  // MARK: Lists
+
+  @Test func listsAreRead() {
+    let master = served()
+    master.ask(.follow(name: "bob"), from: 1)
+    #expect(
+      master.ask(.list(ListQuery(kind: .users)), from: 1) == .names(NamesPage(names: ["alice", "bob"], more: false)))
+    #expect(master.ask(.list(ListQuery(kind: .followers)), from: 2) == .names(NamesPage(names: ["alice"], more: false)))
+    #expect(master.ask(.list(ListQuery(kind: .following)), from: 1) == .names(NamesPage(names: ["bob"], more: false)))
+    #expect(master.ask(.list(ListQuery(kind: .followers)), from: 1) == .names(NamesPage(names: [], more: false)))
+  }
+
+  @Test(arguments: [1, 3, 7, 10, 11, 0, 5_000] as [UInt32])
+  func listsComeInPages(limit: UInt32) throws {
+    let log = ModelLog()
+    for number in 0..<10 { log.commit(.accountCreated(AccountID(UInt32(number)), name: "user\(number)")) }
+    for number in 1..<10 { log.commit(.followed(AccountID(UInt32(number)), AccountID(0))) }
+    let master = TestMaster.serving(log: log)
+    master.login("user0", from: 1)
+    for (kind, expected) in [
+      (ListQuery.Kind.users, (0..<10).map { "user\($0)" }), (.followers, (1..<10).map { "user\($0)" }),
+    ] {
+      var names: [String] = []
+      while true {
+        let query = ListQuery(kind: kind, offset: UInt32(names.count), limit: limit)
+        guard case .names(let page) = master.ask(.list(query), from: 1) else { throw NotThat() }
+        if limit > 0 { #expect(page.names.count <= Int(limit)) }
+        names += page.names
+        if !page.more { break }
+        try #require(!page.names.isEmpty && names.count < 20)
+      }
+      #expect(names == expected)
+    }
+    let beyond = ListQuery(kind: .users, offset: .max, limit: limit)
+    #expect(master.ask(.list(beyond), from: 1) == .names(NamesPage(names: [], more: false)))
+  }
+
+  @Test func aListHasAtMostAPage() {
+    let log = ModelLog()
+    for number in 0..<Limits.pageNames + 1 {
+      log.commit(.accountCreated(AccountID(UInt32(number)), name: "u\(number)"))
+    }
+    let master = TestMaster.serving(log: log)
+    master.login("u0", from: 1)
+    guard case .names(let page) = master.ask(.list(ListQuery(kind: .users, limit: .max)), from: 1) else { return }
+    #expect(page.names.count == Limits.pageNames && page.more)
+  }
+}
