@@ -330,6 +330,7 @@ static size_t parse_zmtp(struct load *load, struct connection *c, const uint8_t 
       } else if (is_continuation) {
         on_post(load, c, size);
       } else if (size == 24) {
+        if (load->is_measured) load->result->updates++;
         c->sequence = 0;
         for (int index = 16; index < 24; index++) c->sequence = c->sequence << 8 | body[index];
       }

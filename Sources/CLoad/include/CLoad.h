@@ -90,6 +90,8 @@ typedef struct {
   uint64_t requests;
   uint64_t refused;
   uint64_t deliveries;
+  /// Messages of Tiny SNS that brought them.
+  uint64_t updates;
   /// Deliveries that were not the next of their topic.
   uint64_t gaps;
   uint64_t received_bytes;

@@ -50,6 +50,11 @@ public struct MasterServer: ~Copyable {
   /// Messages of one socket handled before the others have their turn.
   private static let messagesPerTurn = 1_000
 
+  /// The time that libzmq's I/O thread takes to send one message to one watcher, at the least. The thread is still busy with one push
+  /// until as long after it as it has messages: posts that come in the meantime would wait in its queue, each as a message of its own.
+  /// So they wait here, and share one.
+  private static let pushNanoseconds: Int64 = 2_000
+
   private struct Sockets: ~Copyable {
     let context: Context
     var requests: ServerSocket
@@ -120,6 +125,10 @@ public struct MasterServer: ~Copyable {
   private var core: MasterCore
   private var actions: [MasterAction] = []
   private var pushes = Pushes()
+  /// Until then pushes are collected.
+  private var nextPush = Instant.zero
+  /// What tells positions of topics, and must not overtake the pushes.
+  private var behindPushes: [MasterAction] = []
   private var message = Message()
   private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
   private var hasExited = false
@@ -187,8 +196,10 @@ public struct MasterServer: ~Copyable {
     core.start(at: Clock.now(), into: &actions)
     try carryOut()
     while !hasExited && failure == nil {
-      try poller.wait(nanoseconds: core.nextWake.map { ($0 - Clock.now()).nanoseconds }, into: &ready)
+      let wake = pushes.isEmpty ? core.nextWake : min(nextPush, core.nextWake ?? nextPush)
+      try poller.wait(nanoseconds: wake.map { ($0 - Clock.now()).nanoseconds }, into: &ready)
       let now = Clock.now()
+      if !pushes.isEmpty, now >= nextPush { try push() }
       core.onTimers(at: now, into: &actions)
       for item in ready {
         switch Token(rawValue: item.token)! {
@@ -299,15 +310,19 @@ public struct MasterServer: ~Copyable {
       var orders: [MasterAction] = []
       swap(&orders, &actions)
       for order in orders {
-        if case .publish(let post, let targets) = order {
+        switch order {
+        case .publish(let post, let targets):
           pushes.add(Wire.encode(post), to: targets)
           if pushes.posts.count == Limits.postsInUpdate { try push() }
-        } else {
-          if !pushes.posts.isEmpty { try push() }
+        case .mark where !pushes.isEmpty: behindPushes.append(order)
+        case .reply(let reply, _) where !pushes.isEmpty && reply.tellsPositions: behindPushes.append(order)
+        case .exit:
+          if !pushes.isEmpty { try push() }
           try carryOut(order)
+        default: try carryOut(order)
         }
       }
-      if !pushes.posts.isEmpty { try push() }
+      if !pushes.isEmpty, Clock.now() >= nextPush { try push() }
       orders.removeAll(keepingCapacity: true)
       if actions.isEmpty { swap(&orders, &actions) }
     }
@@ -351,30 +366,37 @@ public struct MasterServer: ~Copyable {
   /// the frame, and then the posts' frames, shared by all topics. Finding a topic's subscribers costs libzmq more than a frame does, and
   /// a message more than that to the system.
   private mutating func push() throws(ZMQError) {
+    let began = Clock.now()
+    var messages = 0
     let frames = UnsafeMutableBufferPointer<Message>.allocate(capacity: pushes.posts.count)
     var count = 0
     defer {
       frames.extracting(..<count).deinitialize()
       frames.deallocate()
-      pushes.removeAll()
     }
     for post in pushes.posts {
       frames.initializeElement(at: count, to: try Message(copying: post))
       count += 1
     }
     if pushes.haveSameTargets {
+      messages = pushes.targets[0].count
       for target in pushes.targets[0] {
         guard try sendHeader(target) else { continue }
         for index in 0..<count { _ = try sockets.timelines.send(sharing: &frames[index], more: index < count - 1) }
       }
     } else {
       for (target, posts) in pushes.byTopic() {
+        messages += 1
         guard try sendHeader(target) else { continue }
         for (place, index) in posts.enumerated() {
           _ = try sockets.timelines.send(sharing: &frames[index], more: place < posts.count - 1)
         }
       }
     }
+    pushes.removeAll()
+    nextPush = began + Interval(nanoseconds: Int64(messages) * Self.pushNanoseconds)
+    for action in behindPushes { try carryOut(action) }
+    behindPushes.removeAll(keepingCapacity: true)
   }
 
   /// Sends the first frame of an update; its posts are to follow.
@@ -390,6 +412,8 @@ struct Pushes {
   private(set) var posts: [[UInt8]] = []
   /// Whom each of them goes to.
   private(set) var targets: [[Watching]] = []
+
+  var isEmpty: Bool { posts.isEmpty }
 
   mutating func add(_ post: [UInt8], to targets: [Watching]) {
     posts.append(post)
@@ -424,6 +448,14 @@ struct Pushes {
       }
     }
     return found
+  }
+}
+
+extension Reply {
+  /// Whether it tells the next numbers of topics: whoever reads it expects to have been sent everything before.
+  fileprivate var tellsPositions: Bool {
+    if case .pong(let pong) = body { return !pong.topics.isEmpty }
+    return false
   }
 }
 

@@ -460,14 +460,15 @@ final class Peer {
   static let natsPath = find("nats-server")
 
   private static func find(_ name: String) -> String? {
-    let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":") + ["/usr/sbin", "/usr/local/sbin"]
+    let path = getenv("PATH").map { String(cString: $0) } ?? ""
+    let folders = path.split(separator: ":").map(String.init) + ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
     return folders.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
   }
 
   static func redis(in parent: String, append: Bool) throws -> Peer {
     try Peer(redisPath!, in: parent) { port, folder in
-      ["--port", "\(port)", "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--tcp-backlog", "4096", "--maxclients", "10000"]
-        + ["--client-output-buffer-limit", "pubsub 0 0 0"]
+      ["--port", "\(port)", "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--tcp-backlog", "4096"]
+        + ["--maxclients", "10000", "--client-output-buffer-limit", "pubsub 0 0 0"]
         + (append ? ["--appendonly", "yes", "--appendfsync", "always"] : ["--appendonly", "no"])
     }
   }

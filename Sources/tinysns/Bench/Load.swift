@@ -63,6 +63,7 @@ struct LoadReport: Codable {
   var requests: UInt64 = 0
   var refused: UInt64 = 0
   var deliveries: UInt64 = 0
+  var updates: UInt64 = 0
   var gaps: UInt64 = 0
   var serverCPU = 0.0
   var ownCPU = 0.0
@@ -312,6 +313,7 @@ struct LoadBuilder {
     }
     var report = LoadReport(
       seconds: result.seconds, requests: result.requests, refused: result.refused, deliveries: result.deliveries,
+      updates: result.updates,
       gaps: result.gaps, serverCPU: result.server_cpu_s, ownCPU: result.own_cpu_s)
     if code != 0 {
       report.error = withUnsafePointer(to: result.error) {

@@ -64,7 +64,8 @@ struct BenchFanout: ParsableCommand {
     return BenchLine(
       bench: "fanout", name: "watchers=\(watchers)", ratePerSecond: report.deliveryRate, times: report.times[rate > 0 ? 7 : 0],
       more: [
-        ("posts_per_s", report.requestRate), ("gaps", Double(report.gaps)),
+        ("posts_per_s", report.requestRate), ("posts_an_update", Double(report.deliveries) / max(Double(report.updates), 1)),
+        ("gaps", Double(report.gaps)),
         ("masters", Double(cluster.deployment.topology.masters.count)),
         ("master_cpu_us", report.serverCPU / count * 1e6), ("load_cpu_us", report.ownCPU / count * 1e6),
       ])
