@@ -50,8 +50,8 @@ public struct MasterServer: ~Copyable {
   /// Messages of one socket handled before the others have their turn.
   private static let messagesPerTurn = 1_000
 
-  /// The time that libzmq's I/O thread takes to send one message to one watcher: measured, 5 to 6 µs. The thread is still busy with one push
-  /// until as long after it as it has messages: posts that come in the meantime would wait in its queue, each as a message of its own.
+  /// The time that libzmq's I/O thread takes to send one message to one watcher: a profile says about 5 µs. The thread is still busy with
+  /// one push until as long after it as it has messages: posts that come in the meantime would wait in its queue, each as a message of its own.
   /// So they wait here, and share one.
   private static let pushNanoseconds: Int64 = 4_000
 
