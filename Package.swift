@@ -113,7 +113,7 @@ let package = Package(
       name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"], exclude: ["Scenarios"]),
     .testTarget(
       name: "ClusterTests",
-      dependencies: ["tinysns", "TinySNSClient", "Model", "Topology", "ZeroMQ"]),
+      dependencies: ["tinysns", "TinySNSClient", "Model", "Topology", "Wire", "ZeroMQ"]),
     .target(name: "CTerminal", path: "Tests/Support/CTerminal"),
     .testTarget(
       name: "TerminalTests",

@@ -3,7 +3,7 @@
 import CSpawn
 public import Core
 import HeapModule
-public import Model
+import Model
 import Runtime
 import Wire
 import ZeroMQ
@@ -299,6 +299,7 @@ final class LoopState {
     // Subscriptions leave through SUB's send queue: at a mark they would be lost silently.
     try updates.set(
       .sendHighWaterMark(0), .receiveHighWaterMark(Limits.updatesHeldBack), .maxMessageSize(Limits.messageBytes),
+      .keepAlive,
       .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
     if contact.timelines.contains("[") { try updates.set(.ipv6(true)) }
     try updates.connect(contact.timelines)

@@ -55,6 +55,13 @@ public enum SocketOption: Sendable {
   case zapDomain(String)
 }
 
+extension SocketOption {
+  /// ZeroMQ's keep-alive for a connection that only receives: nothing else would ever notice that its other side is gone without a
+  /// word. A ping every 5 s, given up after as long.
+  public static let keepAlive = SocketOption.heartbeat(
+    interval: .seconds(5), timeout: .seconds(5), timeToLive: .seconds(15))
+}
+
 extension Socket {
   /// Sets options, in this order; the ones before a failing one stay set.
   ///

@@ -16,7 +16,7 @@ struct TinySNS: ParsableCommand {
       CommandGroup(
         name: "Using it",
         subcommands: [ClientCommand.self, PostCommand.self, Follow.self, Unfollow.self, List.self, Timeline.self]),
-      CommandGroup(name: "Proving it", subcommands: [Verify.self, Bench.self]),
+      CommandGroup(name: "Proving it", subcommands: [Verify.self, Sim.self, Bench.self]),
       CommandGroup(
         name: "One role, in the foreground", subcommands: [RouterRole.self, MasterRole.self, SlaveRole.self, Demo.self]),
     ])
@@ -26,12 +26,24 @@ struct TinySNS: ParsableCommand {
 enum Main {
   static func main() {
     signal(SIGPIPE, SIG_IGN)
+    // A file that may not grow is an error of its write, as a full disk is, not the end of a master.
+    signal(SIGXFSZ, SIG_IGN)
+    fillStandardDescriptors()
     checkArguments()
     do {
       var command = try TinySNS.parseAsRoot()
       try command.run()
     } catch {
       end(error)
+    }
+  }
+
+  /// A standard descriptor that the caller has closed must not become that of a file or socket opened later. Reading finds the
+  /// end, writing output fails.
+  private static func fillStandardDescriptors() {
+    for (descriptor, access) in [(STDIN_FILENO, O_RDWR), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDWR)]
+    where fcntl(descriptor, F_GETFD) == -1 {
+      _ = open("/dev/null", access)  // gets the lowest free number, which is this one
     }
   }
 

@@ -39,7 +39,7 @@ struct Sim: ParsableCommand {
     let status = SimulationCommand.run(seeds: try range(), trace: trace, json: json, workers: workers) { line in
       FileHandle.standardOutput.write(Data((line + "\n").utf8))
     }
-    if status != 0 { throw ExitCode(status) }
+    if status != 0 { Foundation.exit(status) }
   }
 
   private func range() throws -> ClosedRange<UInt64> {

@@ -72,7 +72,7 @@ extension RealProcesses {
       }
       try await expectRefused("follow", name, "../../etc/passwd", because: "no user named")
       try await expectRefused("follow", name, "a\nb\u{1B}[31m", because: "no user named")
-      try await expectRefused("follow", name, String(repeating: "y", count: 10_000), because: "")
+      try await expectRefused("follow", name, String(repeating: "y", count: 10_000), because: "no user named")
     }
 
     @Test("names are case-sensitive and may be in any language")
@@ -119,7 +119,8 @@ extension RealProcesses {
       }
       // Commas, quotes, the statements of a database, what looks like a command or like the protocol.
       let texts = [
-        "a,b,,c", #"say "hi" \ 'there'"#, "'; DROP TABLE events; --", "QUIT", "/back", "Set Stream", "%s %n {0}", "👩‍👩‍👧‍👦 e\u{301} é",
+        "a,b,,c", #"say "hi" \ 'there'"#, "'; DROP TABLE events; --", "QUIT", "/back", "Set Stream", "%s %n {0}",
+        "👩‍👩‍👧‍👦 e\u{301} é",
         " leading and trailing ",
       ]
       for text in texts { try await cluster.post(alice, text) }
@@ -195,7 +196,8 @@ extension RealProcesses {
       #expect(plain.lines.count == 20)
       #expect(plain.lines.last?.hasSuffix("\(alice): n230") == true)
       for limit in [0, 1, 20, 21, 100, 101, 229, 230, 1_000] {
-        #expect(try await cluster.timeline(alice, limit: limit).map(\.text) == Array(all.suffix(limit)), "limit \(limit)")
+        #expect(
+          try await cluster.timeline(alice, limit: limit).map(\.text) == Array(all.suffix(limit)), "limit \(limit)")
       }
     }
 
@@ -238,7 +240,8 @@ extension RealProcesses {
     func script() async throws {
       let names = try await users("alice", "bob")
       let (alice, bob) = (names[0], names[1])
-      let good = "follow \(bob)\nFoLLoW\u{20}\u{20}\(bob)x\n\nList\nPOST  two words \nunFollow \(bob)\nhelp\nQUIT\nPOST never\n"
+      let good =
+        "follow \(bob)\nFoLLoW\u{20}\u{20}\(bob)x\n\nList\nPOST  two words \nunFollow \(bob)\nhelp\nQUIT\nPOST never\n"
       let outcome = try await cluster.run("client", alice, input: .text(good))
       #expect(outcome.status == 1, "one was refused")
       #expect(outcome.lines[0] == "you follow \(bob) now")
@@ -323,7 +326,8 @@ extension RealProcesses {
     func usage() async throws {
       let wrong = [
         ["fly"], ["post", "alice"], ["post"], ["follow", "alice"], ["timeline"], ["timeline", "a", "--limit", "many"],
-        ["timeline", "a", "--limit", "-1"], ["post", "a", "b", "c"], ["list", "a", "--colour"], ["post", "a", "b", "--timeout", "0"],
+        ["timeline", "a", "--limit", "-1"], ["post", "a", "b", "c"], ["list", "a", "--colour"],
+        ["post", "a", "b", "--timeout", "0"],
         ["master"], ["up", "now"],
       ]
       for arguments in wrong {
@@ -349,6 +353,18 @@ extension RealProcesses {
       #expect(script.status == 1)
       #expect(script.lines.first?.contains("UTF-8") == true)
       #expect(try await cluster.timeline(alice).map(\.text) == ["fine"])
+    }
+
+    @Test("a closed standard input is an end of input; a closed standard output is an error")
+    func closedDescriptors() async throws {
+      let alice = try await users("alice")[0]
+      let input = try await cluster.shell("$T client \(alice) $Y <&-")
+      #expect(input.status == 0 && input.errors.isEmpty, "\(input)")
+      let output = try await cluster.shell("$T post \(alice) 'unheard' $Y >&-")
+      #expect(output.status == 1, "\(output)")
+      let errors = try await cluster.shell("$T post \(alice) 'heard' $Y 2>&-")
+      #expect(errors.status == 0 && errors.lines.count == 1, "\(errors)")
+      #expect(try await cluster.timeline(alice).map(\.text) == ["unheard", "heard"])
     }
 
     @Test("timeline --follow | head -1 ends quietly")

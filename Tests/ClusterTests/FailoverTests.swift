@@ -144,7 +144,8 @@ extension RealProcesses {
           try cluster.signal(after.slave("slave-2")?.pid, SIGKILL)
           try await cluster.status(when: "both are back") { state in
             state.router.state == "running" && state.router.pid != after.router.pid
-              && state.slave("slave-2")?.state == "running" && state.slave("slave-2")?.pid != after.slave("slave-2")?.pid
+              && state.slave("slave-2")?.state == "running"
+              && state.slave("slave-2")?.pid != after.slave("slave-2")?.pid
           }
           #expect(poster.losses == 0)
         }
@@ -234,7 +235,10 @@ extension RealProcesses {
         let crash = try #require(lines.firstIndex { $0.contains("\(victim.name) (process \(victim.pid!)) crashed") })
         #expect(lines[crash].contains("signal 9"))
         #expect(lines[crash].contains("starting it again in 1 s"))
-        #expect(lines[(crash + 1)...].contains { $0.contains("started \(victim.name) as process \(after.master(victim.name)!.pid!)") })
+        #expect(
+          lines[(crash + 1)...].contains {
+            $0.contains("started \(victim.name) as process \(after.master(victim.name)!.pid!)")
+          })
       }
     }
 
@@ -243,7 +247,9 @@ extension RealProcesses {
       try await Cluster.with(masters: 2, "respawn_delay: 25s") { cluster in
         let victim = try #require(try await cluster.whole().masters.first { $0.state == "standby" })
         try cluster.signal(victim.pid, SIGKILL)
-        let first = try await cluster.status(when: "the countdown runs") { $0.master(victim.name)?.respawn_in_ms != nil }
+        let first = try await cluster.status(when: "the countdown runs") {
+          $0.master(victim.name)?.respawn_in_ms != nil
+        }
         let then = try #require(first.master(victim.name))
         #expect(then.state == "down")
         #expect(then.respawn_in_ms! <= 25_000 && then.respawn_in_ms! > 5_000)

@@ -145,7 +145,8 @@ extension RealProcesses {
       }
     }
 
-    @Test("up in the foreground shows what happens, and SIGTERM or Ctrl-C stops all of it", arguments: [SIGTERM, SIGINT])
+    @Test(
+      "up in the foreground shows what happens, and SIGTERM or Ctrl-C stops all of it", arguments: [SIGTERM, SIGINT])
     func foreground(signal: Int32) async throws {
       try await Cluster.with(masters: 2, start: false) { cluster in
         let up = try cluster.begin(["up"])
@@ -155,6 +156,44 @@ extension RealProcesses {
         let outcome = try await up.end(within: .seconds(10))
         #expect(outcome.status == 0 && !outcome.wasSignalled, "\(outcome)")
         #expect(cluster.processes().isEmpty)
+      }
+    }
+
+    @Test("up in the foreground stops all of it when nobody reads its output any more")
+    func outputUnread() async throws {
+      try await Cluster.with(masters: 2, start: false) { cluster in
+        let outcome = try await cluster.shell("{ $T up $Y; echo status $? >&2; } | head -3")
+        #expect(outcome.lines.count == 3 && outcome.errors == "status 0\n", "\(outcome)")
+        try await eventually("all of it is stopped") { cluster.processes().isEmpty }
+      }
+    }
+
+    @Test("down also ends what is frozen, and what the topology had before it was edited")
+    func downEndsEverything() async throws {
+      try await Cluster.with(masters: 3) { cluster in
+        let state = try await cluster.whole()
+        try cluster.signal(state.masters[0].pid, SIGSTOP)
+        try cluster.signal(state.slaves[1].pid, SIGSTOP)
+        try cluster.signal(state.launcher.pid, SIGSTOP)
+        let text = try String(contentsOfFile: cluster.topology, encoding: .utf8)
+        try text.replacingOccurrences(of: "masters: 3", with: "masters: 1").write(
+          toFile: cluster.topology, atomically: true, encoding: .utf8)
+        let outcome = try await cluster.run("down")
+        #expect(outcome.status == 0 && outcome.output.contains("had to kill"), "\(outcome)")
+        try await eventually("nothing is left", within: .seconds(2)) { cluster.processes().isEmpty }
+      }
+    }
+
+    @Test("down while up is still at it: up says that it failed, and nothing is left")
+    func downDuringUp() async throws {
+      try await Cluster.with(masters: 8, start: false) { cluster in
+        let up = try cluster.begin(["up", "--detach"])
+        try await eventually("the first processes are there", every: .milliseconds(1)) { cluster.servers().count > 3 }
+        #expect(try await cluster.run("down").status == 0)
+        let outcome = try await up.end(within: .seconds(15))
+        // It may have been quicker after all.
+        #expect(outcome.status == 0 || outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome)")
+        try await eventually("nothing is left", within: .seconds(3)) { cluster.processes().isEmpty }
       }
     }
 

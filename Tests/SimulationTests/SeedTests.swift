@@ -26,7 +26,8 @@ import Testing
     let result = Simulation.run(seed: seed)
     #expect(
       result.traceHash == hash,
-      "seed \(seed) has the trace hash 0x\(String(result.traceHash, radix: 16)); if the cluster's behaviour was changed, put it into Golden.swift")
+      "seed \(seed) has the trace hash 0x\(String(result.traceHash, radix: 16)); if the cluster's behaviour was changed, put it into Golden.swift"
+    )
     #expect(Simulation.run(seed: seed).traceHash == result.traceHash)
   }
 

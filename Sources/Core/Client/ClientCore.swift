@@ -621,7 +621,9 @@ public struct ClientCore: Sendable {
     if let token = request.follower {
       onFollowerReply(reply.body, to: request.body, of: token, at: now, into: &actions)
     } else if let token = request.token {
-      if case .refused(let refusal) = reply.body, refusal.code == .storage || refusal.code == .limit, request.timesSent > 1 {
+      if case .refused(let refusal) = reply.body, refusal.code == .storage || refusal.code == .limit,
+        request.timesSent > 1
+      {
         // This master did nothing. A former one, hung with the request in its queue, may do it yet when it wakes.
         actions.append(.finish(token, .timedOut(mayHaveHappened: true)))
       } else {

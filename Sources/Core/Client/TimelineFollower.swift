@@ -1,6 +1,6 @@
 // One watched timeline at a client: turns numbered updates, markers and pages into a sequence without gap or repeat.
 
-public import Model
+import Model
 
 /// Follows one timeline. It shows each post once and in log order, whatever the live updates lose.
 ///

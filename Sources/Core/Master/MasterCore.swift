@@ -283,7 +283,7 @@ public struct MasterCore: Sendable {
     held = []
     for (peer, number, hello, since) in hellos {
       // Having read everything after it came, the master knows all that the client can know.
-      let isCurrent = hello.newest <= state.head || since < catchUpsBegun
+      let isCurrent = canAnswer(hello) || since < catchUpsBegun
       if isCurrent {
         endRequest(of: peer)
         open(hello, number: number, for: peer, isCurrent: true, at: now, into: &actions)
@@ -327,7 +327,7 @@ public struct MasterCore: Sendable {
   ) {
     switch request.body {
     case .hello(let hello):
-      let isCurrent = hello.newest <= state.head
+      let isCurrent = canAnswer(hello)
       open(hello, number: request.number, for: peer, isCurrent: isCurrent, at: now, into: &actions)
       return
     case .bye:
@@ -378,6 +378,12 @@ public struct MasterCore: Sendable {
   /// Somebody subscribed to a topic: it learns the topic's next number.
   public mutating func onSubscribed(_ topic: Topic, into actions: inout [MasterAction]) {
     if let position = watches.position(of: topic) { actions.append(.mark(position)) }
+  }
+
+  /// Whether the state is new enough for a login: as new as what the client has seen; and a name is unknown only when the
+  /// log does not have it.
+  private func canAnswer(_ hello: Hello) -> Bool {
+    hello.newest <= state.head && (hello.register || state.account(named: hello.user) != nil)
   }
 
   private mutating func open(

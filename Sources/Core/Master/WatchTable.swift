@@ -1,6 +1,6 @@
 // Which timelines are watched, and whom a post is to be pushed to.
 
-public import Model
+import Model
 
 /// The watched timelines of a master, found by author: publishing a post costs the number of watched timelines it belongs to,
 /// not the number of the author's followers.

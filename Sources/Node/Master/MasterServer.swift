@@ -93,7 +93,7 @@ public struct MasterServer: ~Copyable {
 
         let peers = try context.makeSocket(.sub)
         try peers.set(
-          .subscribe([]), .receiveHighWaterMark(1_000), .maxMessageSize(Limits.messageBytes),
+          .subscribe([]), .receiveHighWaterMark(1_000), .maxMessageSize(Limits.messageBytes), .keepAlive,
           .reconnect(every: .milliseconds(50), atMost: .seconds(1)), .ipv6(endpoint.contains("[")))
 
         let router = try Outlet(context, endpoint: options.router, maxBytes: Limits.messageBytes)
@@ -244,7 +244,9 @@ public struct MasterServer: ~Copyable {
         if let peer { core.onMalformed(from: peer, into: &actions) }
       case .message(let peer):
         do throws(WireError) {
-          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in try Wire.decodeRequest(bytes) }
+          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
+            try Wire.decodeRequest(bytes)
+          }
           core.onRequest(request, from: peer, at: now, into: &actions)
         } catch {
           onBadRequest(error, from: peer, at: now)
@@ -462,7 +464,7 @@ extension Reply {
 extension MasterNote {
   var level: Logger.Level {
     switch self {
-    case .loggedIn, .loggedOut, .sessionLost: return .debug
+    case .loggedIn, .loggedOut, .sessionLost, .joined, .left: return .debug
     case .storageFailed: return .error
     default: return .info
     }

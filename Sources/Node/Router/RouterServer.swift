@@ -130,7 +130,9 @@ public struct RouterServer: ~Copyable {
       case .garbage(_, let what): complain(what, at: now)
       case .message(let peer):
         do throws(WireError) {
-          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in try Wire.decodeRouterRequest(bytes) }
+          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
+            try Wire.decodeRouterRequest(bytes)
+          }
           core.onRequest(request, from: peer, at: now, into: &actions)
         } catch {
           sockets.requests.shutOutPeer(peer)

@@ -75,7 +75,8 @@ struct ServerSocket: ~Copyable {
   /// Sends to a peer: `.unroutable` if it is gone, `.wouldBlock` if it does not read.
   borrowing func send(_ bytes: [UInt8], to peer: PeerID) throws(ZMQError) -> SendResult {
     let identity = (UInt8(0), peer.rawValue.bigEndian)
-    let result = try withUnsafeTemporaryAllocation(byteCount: Self.identityBytes, alignment: 1) { buffer throws(ZMQError) in
+    let result = try withUnsafeTemporaryAllocation(byteCount: Self.identityBytes, alignment: 1) {
+      buffer throws(ZMQError) in
       buffer[0] = identity.0
       buffer.storeBytes(of: identity.1, toByteOffset: 1, as: UInt32.self)
       return try socket.send(UnsafeRawBufferPointer(buffer), more: true)

@@ -32,7 +32,7 @@ final class Checkers {
 
 /// The log: one order without holes, each request once, nothing that contradicts; and no master ahead of it.
 final class LogChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private let model: ReferenceModel
 
   init(world: World, model: ReferenceModel) {
@@ -42,7 +42,9 @@ final class LogChecker {
 
   /// These events can't be lost any more.
   func onDurable(_ event: Event) {
-    if let fault = model.append(event, at: world.now) { world.fail("a request takes effect once, the log is consistent", fault, []) }
+    if let fault = model.append(event, at: world.now) {
+      world.fail("a request takes effect once, the log is consistent", fault, [])
+    }
   }
 
   /// The log was shorter than it had been.
@@ -69,7 +71,9 @@ final class LogChecker {
       let account = AccountID(UInt32(index))
       let following = state.graph.following(of: account).map(state.name)
       let followers = state.graph.followers(of: account).map(state.name)
-      if following != model.following(of: account, at: model.head) || followers != model.followers(of: account, at: model.head) {
+      if following != model.following(of: account, at: model.head)
+        || followers != model.followers(of: account, at: model.head)
+      {
         return world.fail("the graph is the log's", "\(master.name) is wrong about \(name)", [master])
       }
     }
@@ -78,7 +82,7 @@ final class LogChecker {
 
 /// What a master says to be done is durable when the words leave it.
 final class AcknowledgementChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private let model: ReferenceModel
 
   init(world: World, model: ReferenceModel) {
@@ -106,20 +110,25 @@ final class AcknowledgementChecker {
     case .welcome(let welcome):
       guard welcome.account.index < model.names.count, model.names[welcome.account.index] == client.user else {
         return world.fail(
-          "acknowledged is durable", "\(master.name) welcomes \(client.user) as \(welcome.account), which is not in the log",
+          "acknowledged is durable",
+          "\(master.name) welcomes \(client.user) as \(welcome.account), which is not in the log",
           [master, client])
       }
       checkReach(welcome.head, master, client)
     case .page(let page):
       checkReach(page.upTo, master, client)
-      if page.posts.count > Limits.pagePosts { world.fail("limits", "a page of \(page.posts.count) posts", [master, client]) }
+      if page.posts.count > Limits.pagePosts {
+        world.fail("limits", "a page of \(page.posts.count) posts", [master, client])
+      }
     case .pong(let pong):
       checkReach(pong.head, master, client)
       if pong.topics.count > Limits.topicsPerSession {
         world.fail("limits", "\(client.name) watches \(pong.topics.count) topics at \(master.name)", [master, client])
       }
     case .names(let page):
-      if page.names.count > Limits.pageNames { world.fail("limits", "a page of \(page.names.count) names", [master, client]) }
+      if page.names.count > Limits.pageNames {
+        world.fail("limits", "a page of \(page.names.count) names", [master, client])
+      }
     case .watching, .unwatched, .refused, .goodbye: break
     }
   }
@@ -127,14 +136,15 @@ final class AcknowledgementChecker {
   private func checkReach(_ head: EventID, _ master: MasterProcess, _ client: ClientProcess) {
     if head > model.head {
       world.fail(
-        "the log is the truth", "\(master.name) tells of event \(head), and the log's head is \(model.head)", [master, client])
+        "the log is the truth", "\(master.name) tells of event \(head), and the log's head is \(model.head)",
+        [master, client])
     }
   }
 }
 
 /// Every request ends by its deadline, once, with an answer that is right at a position that the client may be shown.
 final class RequestChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private let model: ReferenceModel
   private(set) var acknowledged = 0
   private(set) var answered = 0
@@ -156,14 +166,16 @@ final class RequestChecker {
     guard client.life == .running, client.wellSince + Self.slack < world.now else { return }
     for asked in client.asked.values where asked.deadline + Self.slack < client.clock {
       return world.fail(
-        "every request ends by its deadline", "request \(asked.token.rawValue) of \(client.name) (\(asked.body)) goes on",
+        "every request ends by its deadline",
+        "request \(asked.token.rawValue) of \(client.name) (\(asked.body)) goes on",
         [client])
     }
   }
 
   func onFinish(_ asked: Asked, _ outcome: ClientOutcome, by client: ClientProcess) {
     if client.wellSince + Self.slack < world.now, asked.deadline + Self.slack < client.clock {
-      world.fail("every request ends by its deadline", "request \(asked.token.rawValue) of \(client.name) ended late", [client])
+      world.fail(
+        "every request ends by its deadline", "request \(asked.token.rawValue) of \(client.name) ended late", [client])
     }
     switch outcome {
     case .reply(let body):
@@ -197,11 +209,15 @@ final class RequestChecker {
       checkChange(.posted(user, text: text), id, asked, client)
     case (.follow(let name), .done(let id)):
       acknowledged += 1
-      guard let followed = model.accounts[name] else { return fail("the graph is the log's", asked, "follows nobody", client) }
+      guard let followed = model.accounts[name] else {
+        return fail("the graph is the log's", asked, "follows nobody", client)
+      }
       checkChange(.followed(user, followed), id, asked, client)
     case (.unfollow(let name), .done(let id)):
       acknowledged += 1
-      guard let followed = model.accounts[name] else { return fail("the graph is the log's", asked, "unfollows nobody", client) }
+      guard let followed = model.accounts[name] else {
+        return fail("the graph is the log's", asked, "unfollows nobody", client)
+      }
       checkChange(.unfollowed(user, followed), id, asked, client)
     case (.list(let query), .names(let page)): checkNames(query, page, asked, user, client)
     case (.timeline(let query), .page(let page)): checkPage(query, page, asked, user, client)
@@ -211,9 +227,13 @@ final class RequestChecker {
   }
 
   private func checkChange(_ change: Change, _ id: EventID, _ asked: Asked, _ client: ClientProcess) {
-    guard id <= model.head else { return fail("acknowledged is durable", asked, "event \(id) is not in the log", client) }
+    guard id <= model.head else {
+      return fail("acknowledged is durable", asked, "event \(id) is not in the log", client)
+    }
     let event = model.events[Int(id.rawValue) - 1]
-    if event.change != change { fail("acknowledged is durable", asked, "event \(id) is something else: \(event.change)", client) }
+    if event.change != change {
+      fail("acknowledged is durable", asked, "event \(id) is something else: \(event.change)", client)
+    }
   }
 
   private func checkNames(
@@ -230,7 +250,8 @@ final class RequestChecker {
     case .followers, .following:
       let fits = model.positions(for: user, asked.newest, model.head).contains { position in
         page.names
-          == (query.kind == .followers ? model.followers(of: user, at: position) : model.following(of: user, at: position))
+          == (query.kind == .followers
+            ? model.followers(of: user, at: position) : model.following(of: user, at: position))
       }
       if !fits { fail("LIST is the log's", asked, "got \(page.names)", client) }
     }
@@ -242,7 +263,8 @@ final class RequestChecker {
     var isWhole = true
     if case .after = query.range, page.more { isWhole = false }
     if isWhole, page.upTo < asked.newest {
-      return fail("one reads one's own writes", asked, "an answer at \(page.upTo), and the client knew \(asked.newest)", client)
+      return fail(
+        "one reads one's own writes", asked, "an answer at \(page.upTo), and the client knew \(asked.newest)", client)
     }
     let limit = query.limit == 0 ? Limits.pagePosts : min(Int(query.limit), Limits.pagePosts)
     if isWhole {
@@ -295,7 +317,9 @@ final class RequestChecker {
   func onRest() {
     for (text, client) in refusedTexts {
       if let event = model.postsByText[text] {
-        world.fail("what is refused has no effect", "\(client)'s post \"\(text.prefix(40))\" was refused, and is event \(event)", [])
+        world.fail(
+          "what is refused has no effect", "\(client)'s post \"\(text.prefix(40))\" was refused, and is event \(event)",
+          [])
       }
     }
   }
@@ -326,7 +350,7 @@ final class TimelineChecker {
     let token: ClientToken
   }
 
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private let model: ReferenceModel
   private var watches: [Key: Watch] = [:]
   private var order: [Key] = []
@@ -394,7 +418,8 @@ final class TimelineChecker {
       settle(key, before: post.id)
       let position = watches[key]!.position
       guard position < model.posts.count, model.posts[position].id == post.id else {
-        return world.fail("the log is the truth", "\(client.name) is shown \(post.id), which is no post in the log", [client])
+        return world.fail(
+          "the log is the truth", "\(client.name) is shown \(post.id), which is no post in the log", [client])
       }
       let stored = model.posts[position]
       watches[key]!.position += 1
@@ -402,7 +427,8 @@ final class TimelineChecker {
         world.fail("the log is the truth", "\(client.name) is shown a wrong \(post.id): \(post)", [client])
       }
       if !maySee(stored, watch) {
-        world.fail("a timeline is the log's", "\(client.name) is shown \(post.id), which belongs to another timeline", [client])
+        world.fail(
+          "a timeline is the log's", "\(client.name) is shown \(post.id), which belongs to another timeline", [client])
       }
       checkPromptness(stored, watch)
     }
@@ -414,7 +440,8 @@ final class TimelineChecker {
     if world.now - durableAt > Self.promptness {
       world.fail(
         "a calm cluster pushes at once",
-        "\(watch.client.name) is shown \(post.id) \((world.now - durableAt).milliseconds) ms after its commit", [watch.client])
+        "\(watch.client.name) is shown \(post.id) \((world.now - durableAt).milliseconds) ms after its commit",
+        [watch.client])
     }
   }
 
@@ -427,7 +454,8 @@ final class TimelineChecker {
       position += 1
       if mustSee(post, watch) {
         world.fail(
-          "every post is seen once", "\(watch.client.name) is shown nothing of \(post.id) and has come to \(end)", [watch.client])
+          "every post is seen once", "\(watch.client.name) is shown nothing of \(post.id) and has come to \(end)",
+          [watch.client])
       }
     }
     watches[key]!.position = position

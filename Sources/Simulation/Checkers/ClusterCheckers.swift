@@ -5,7 +5,7 @@ import Model
 
 /// Never two processes under one name; nobody healthy is killed.
 final class ProcessChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private(set) var kills = 0
 
   init(world: World) { self.world = world }
@@ -29,7 +29,8 @@ final class ProcessChecker {
     if process is MasterProcess { wellSince = max(wellSince, world.disk.wellSince) }
     if wellSince + world.settings.timing.hangTimeout < world.now {
       world.fail(
-        "no healthy process is killed", "\(supervisor.name) kills \(process.name), which has been well since "
+        "no healthy process is killed",
+        "\(supervisor.name) kills \(process.name), which has been well since "
           + Trace.Line.seconds(wellSince), [supervisor, process])
     }
   }
@@ -37,7 +38,7 @@ final class ProcessChecker {
 
 /// The available server keeps the chair until it dies, leaves or hangs.
 final class ChairChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private var holder: MasterIdentity?
   private var term: UInt64 = 0
   private var router: Int32 = 0
@@ -58,7 +59,8 @@ final class ChairChecker {
       passes += 1
       checkLoss(of: holder, to: master, by: process)
       if newTerm <= term {
-        world.fail("the chair's terms grow", "\(master.name) has the chair in term \(newTerm), after \(term)", [process])
+        world.fail(
+          "the chair's terms grow", "\(master.name) has the chair in term \(newTerm), after \(term)", [process])
       }
     }
   }
@@ -82,7 +84,7 @@ final class ChairChecker {
 
 /// Nothing grows without limit.
 final class LimitChecker {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private var locates: [Int32: (since: Instant, count: Int)] = [:]
 
   init(world: World) { self.world = world }
@@ -91,7 +93,9 @@ final class LimitChecker {
   private static let locatesPerSecond = 100
 
   func onCommit(_ events: [Event], by master: MasterProcess) {
-    if events.count > Limits.batchEvents { world.fail("limits", "\(master.name) commits \(events.count) events at once", [master]) }
+    if events.count > Limits.batchEvents {
+      world.fail("limits", "\(master.name) commits \(events.count) events at once", [master])
+    }
   }
 
   func onClient(pending: Int, of client: ClientProcess) {}

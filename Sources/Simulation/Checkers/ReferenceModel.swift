@@ -34,12 +34,16 @@ final class ReferenceModel {
     durableAt.append(now)
     if let request = event.request {
       if let first = requests[request] {
-        return "request \(request.number) of client \(request.client.rawValue) took effect twice: events \(first) and \(event.id)"
+        return
+          "request \(request.number) of client \(request.client.rawValue) took effect twice: events \(first) and \(event.id)"
       }
       requests[request] = event.id
     }
     let actor = event.change.actor
-    if case .accountCreated = event.change {} else if actor.index >= names.count { return "event \(event.id) is by nobody" }
+    if case .accountCreated = event.change {
+    } else if actor.index >= names.count {
+      return "event \(event.id) is by nobody"
+    }
     switch event.change {
     case .accountCreated(let account, let name):
       if account.index != names.count { return "event \(event.id) creates \(account), and there are \(names.count)" }

@@ -50,7 +50,7 @@ final class ClientProcess: Process {
     planNext()
   }
 
-  override var nextWake: Instant? { core.nextWake }
+  override var nextWake: Instant? { peek(&core) { $0.nextWake } }
 
   // MARK: The person's side
 
@@ -115,7 +115,9 @@ final class ClientProcess: Process {
       guard frame.link.isOpen else { return }  // the socket is closed, with what it had
       switch frame.link.kind {
       case .clientRouter:
-        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else { return }
+        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else {
+          return
+        }
         core.onRouter(reply, at: now, into: &actions)
       case .session where frame.link === session:
         guard var reply = world.decoded({ () throws(WireError) in try Wire.decodeReply(frame.bytes) }) else { return }
@@ -142,7 +144,7 @@ final class ClientProcess: Process {
     }
     actions.removeAll(keepingCapacity: true)
     next = 0
-    world.checkers.limits.onClient(pending: core.pendingCount, of: self)
+    world.checkers.limits.onClient(pending: peek(&core) { $0.pendingCount }, of: self)
   }
 
   private func carryOut(_ action: ClientAction) {
@@ -216,7 +218,8 @@ final class ClientProcess: Process {
     case .watching(let watching): expected[watching.topic] = (0, 0)
     case .pong(var pong):
       for index in pong.topics.indices {
-        pong.topics[index].sequence -= min(expected[pong.topics[index].topic]?.skipped ?? 0, pong.topics[index].sequence)
+        pong.topics[index].sequence -= min(
+          expected[pong.topics[index].topic]?.skipped ?? 0, pong.topics[index].sequence)
       }
       reply.body = .pong(pong)
     default: break

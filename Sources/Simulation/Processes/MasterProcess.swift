@@ -86,7 +86,7 @@ final class MasterProcess: Process {
     }
   }
 
-  override var nextWake: Instant? { core.nextWake }
+  override var nextWake: Instant? { peek(&core) { $0.nextWake } }
 
   override func terminate() {
     enqueue(.callback { [self] in core.stop(at: clock, into: &actions) })
@@ -116,7 +116,9 @@ final class MasterProcess: Process {
           link.subscribed.remove(topic)
         }
       case .masterRouter:
-        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else { return }
+        guard let reply = world.decoded({ () throws(WireError) in try Wire.decodeRouterReply(frame.bytes) }) else {
+          return
+        }
         core.onRouter(reply, at: now, into: &actions)
       case .mesh where link.dialer === self:
         guard link.isOpen,
@@ -174,7 +176,7 @@ final class MasterProcess: Process {
     }
     actions.removeAll(keepingCapacity: true)
     next = 0
-    world.checkers.log.onHead(core.head, of: self)
+    world.checkers.log.onHead(peek(&core) { $0.head }, of: self)
   }
 
   private func swapPublished() {
@@ -294,7 +296,7 @@ final class MasterProcess: Process {
     do {
       switch try log.begin(job.events, after: job.after) {
       case .begun: onThread(after: world.disk.commitLatency()) { [self] in sync() }
-      case .behind where world.defect == .appendWithoutLooking:
+      case .behind where world.defect == .appendWithoutLooking && !job.events.contains(where: \.createsAccount):
         let head = try log.head()
         let events = job.events.enumerated().map { offset, event in
           Event(id: head.advanced(by: offset + 1), time: event.time, request: event.request, change: event.change)
@@ -410,4 +412,9 @@ final class MasterProcess: Process {
     }
     readDone()
   }
+}
+
+extension Event {
+  /// The core itself stops when an account that it created is not there.
+  fileprivate var createsAccount: Bool { if case .accountCreated = change { true } else { false } }
 }

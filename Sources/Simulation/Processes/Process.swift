@@ -2,6 +2,9 @@
 
 import Model
 
+/// Reads something of a core without copying the core, which has many parts.
+@inline(__always) func peek<Core, Value>(_ core: inout Core, _ body: (borrowing Core) -> Value) -> Value { body(core) }
+
 /// What arrived at a process and waits for its loop's next turn.
 enum Input {
   case frame(Frame, PeerID)
@@ -16,7 +19,8 @@ class Process {
     case running, frozen, dead
   }
 
-  unowned let world: World
+  /// Outlives all its processes; they count no references to it, because they look at it all the time.
+  unowned(unsafe) let world: World
   let name: String
   let host: Int
   let pid: Int32
@@ -120,7 +124,9 @@ class Process {
   final func planNext() {
     guard life == .running else { return }
     let cost = world.settings.turnCost
-    busyUntil = world.now + (isSlow ? world.random.interval(.milliseconds(5) ... .milliseconds(120)) : world.random.interval(cost))
+    busyUntil =
+      world.now
+      + (isSlow ? world.random.interval(.milliseconds(5) ... .milliseconds(120)) : world.random.interval(cost))
     planned = nextWake
     if !inbox.isEmpty { return wake(at: busyUntil) }
     guard let planned else { return }

@@ -32,7 +32,7 @@ final class RouterProcess: Process {
     planNext()
   }
 
-  override var nextWake: Instant? { min(core.nextWake ?? .distantFuture, nextBeat) }
+  override var nextWake: Instant? { min(peek(&core) { $0.nextWake } ?? .distantFuture, nextBeat) }
 
   override func onTimers(at now: Instant, planned: Instant?) {
     core.onTimers(at: now, planned: planned, into: &actions)
@@ -45,7 +45,9 @@ final class RouterProcess: Process {
 
   override func handle(_ input: Input, at now: Instant) {
     guard case .frame(let frame, let peer) = input else { return }
-    guard let request = world.decoded({ () throws(WireError) in try Wire.decodeRouterRequest(frame.bytes) }) else { return }
+    guard let request = world.decoded({ () throws(WireError) in try Wire.decodeRouterRequest(frame.bytes) }) else {
+      return
+    }
     world.note([frame.link.dialer, self], 10, frame.bytes.count) { "\(request)" }
     if world.defect == .returningMasterTakesTheChair, case .register(let registration) = request,
       let sitting = core.status.masters.first(where: { $0.state == .available }),

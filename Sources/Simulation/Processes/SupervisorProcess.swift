@@ -40,7 +40,7 @@ final class SupervisorProcess: Process {
   }
 
   override var nextWake: Instant? {
-    let earliest = min(core.nextWake ?? .distantFuture, nextBeat)
+    let earliest = min(peek(&core) { $0.nextWake } ?? .distantFuture, nextBeat)
     return earliest == .distantFuture ? nil : earliest
   }
 
@@ -67,9 +67,11 @@ final class SupervisorProcess: Process {
     case .callback(let body): body()
     case .lost: break
     case .frame(let frame, _):
-      guard let request = world.decoded({ () throws(WireError) in
-        try Wire.decodeSupervisorRequest(frame.bytes)
-      }) else { return }
+      guard
+        let request = world.decoded({ () throws(WireError) in
+          try Wire.decodeSupervisorRequest(frame.bytes)
+        })
+      else { return }
       if case .beat(let beat) = request { core.onBeat(beat, at: now, into: &actions) }
     }
   }

@@ -5,7 +5,7 @@ import Log
 import Model
 
 final class FaultInjector {
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private var random: SplitMix64
   private(set) var injected = 0
   private var isActive = false
@@ -139,7 +139,8 @@ final class FaultInjector {
     case .storm:
       for client in world.clients where random.percent(50) {
         for number in 0..<random.int(5...60) {
-          client.submit(.post(text: "storm \(number) at \(world.now.nanoseconds) by \(client.pid)"), within: .seconds(20))
+          client.submit(
+            .post(text: "storm \(number) at \(world.now.nanoseconds) by \(client.pid)"), within: .seconds(20))
         }
       }
     }

@@ -5,7 +5,7 @@ import Model
 final class People {
   static let names = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"]
 
-  private unowned let world: World
+  private unowned(unsafe) let world: World
   private var random: SplitMix64
   private var isActive = false
   private var posted = 0
@@ -50,7 +50,8 @@ final class People {
   }
 
   private func patience() -> Interval {
-    random.percent(30) ? random.interval(.milliseconds(50) ... .seconds(1)) : random.interval(.seconds(1) ... .seconds(15))
+    random.percent(30)
+      ? random.interval(.milliseconds(50) ... .seconds(1)) : random.interval(.seconds(1) ... .seconds(15))
   }
 
   private func someone() -> String {

@@ -18,7 +18,8 @@ public enum SimulationCommand {
   ///   - workers: how many seeds run at the same time; 0: one a processor.
   /// - Returns: the exit code, 0 if there was no violation, else 1.
   public static func run(
-    seeds: ClosedRange<UInt64>, trace: Bool = false, json: Bool = false, workers: Int = 0, print: @escaping (String) -> Void
+    seeds: ClosedRange<UInt64>, trace: Bool = false, json: Bool = false, workers: Int = 0,
+    print: @escaping (String) -> Void
   ) -> Int32 {
     let clock = ContinuousClock()
     let start = clock.now
@@ -63,17 +64,21 @@ public enum SimulationCommand {
     let wallSeconds = decimal(elapsed.nanoseconds, 3)
     if json {
       print(
-        "{\"seeds\":\(count),\"violations\":\(failures.count),\"simulated_s\":\(simulatedSeconds),\"wall_s\":\(wallSeconds)}")
+        "{\"seeds\":\(count),\"violations\":\(failures.count),\"simulated_s\":\(simulatedSeconds),\"wall_s\":\(wallSeconds)}"
+      )
       return failures.isEmpty ? 0 : 1
     }
     for failure in failures.prefix(20) { report(failure, print) }
     if failures.count > 20 {
-      print("… and \(failures.count - 20) more: seeds \(failures.dropFirst(20).map { String($0.seed) }.joined(separator: " "))")
+      print(
+        "… and \(failures.count - 20) more: seeds \(failures.dropFirst(20).map { String($0.seed) }.joined(separator: " "))"
+      )
     }
     if count == 1, let hash = totals.lastHash { print("seed \(seeds.lowerBound): trace hash \(hexadecimal(hash))") }
     print(
       "\(count) seed\(count == 1 ? "" : "s"), \(failures.count) violation\(failures.count == 1 ? "" : "s"); "
-        + "\(totals.faults) faults, \(totals.events) events, \(totals.answered) answers, \(totals.delivered) posts shown")
+        + "\(totals.faults) faults, \(totals.events) events, \(totals.answered) answers, \(totals.delivered) posts shown"
+    )
     print(
       "\(decimal(simulated / 3_600, 2)) cluster-hours in \(wallSeconds) s: "
         + "\(simulated / max(1, elapsed.nanoseconds)) times real time")
@@ -109,7 +114,9 @@ public enum SimulationCommand {
 
   private static func report(_ failure: SimulationResult, _ print: (String) -> Void) {
     guard let violation = failure.violation else { return }
-    print("seed \(failure.seed), step \(violation.step), \(Trace.Line.seconds(violation.time)) s: broken: \(violation.invariant)")
+    print(
+      "seed \(failure.seed), step \(violation.step), \(Trace.Line.seconds(violation.time)) s: broken: \(violation.invariant)"
+    )
     print("  \(violation.message)")
     let again = Simulation.run(seed: failure.seed, options: Simulation.Options(trace: true))
     for line in again.lastEvents { print("  | \(line.prefix(300))") }

@@ -170,7 +170,9 @@ final class ScenarioPlayer {
     } else {
       say("there is no router")
     }
-    for client in world.clients { say("\(client.name): served by \(client.core.isServing ? client.core.master!.master.name : "nobody")") }
+    for client in world.clients {
+      say("\(client.name): served by \(client.core.isServing ? client.core.master!.master.name : "nobody")")
+    }
   }
 
   // MARK: People
@@ -215,7 +217,9 @@ final class ScenarioPlayer {
       switch note {
       case .lost(let master, let cause): say("\(name) lost \(master): \(cause.rawValue)")
       case .serving(let master, let isNew, let pause):
-        say("\(name) is served by \(master)" + (isNew ? ", and new here" : "") + (pause.map { " after \($0.milliseconds) ms" } ?? ""))
+        say(
+          "\(name) is served by \(master)" + (isNew ? ", and new here" : "")
+            + (pause.map { " after \($0.milliseconds) ms" } ?? ""))
       case .waiting: say("\(name) waits: no master is to be had")
       case .loginRefused(let refusal): say("\(name) can't log in: \(refusal.message)")
       }
@@ -223,7 +227,9 @@ final class ScenarioPlayer {
     client.onShow = { [unowned self] _, posts in
       for post in posts { say("\(name) sees \(post.id) \(post.author): \(post.text)") }
     }
-    client.onFinish = { [unowned self] asked, outcome in say("\(name): \(Self.told(asked.body)) → \(Self.told(outcome))") }
+    client.onFinish = { [unowned self] asked, outcome in
+      say("\(name): \(Self.told(asked.body)) → \(Self.told(outcome))")
+    }
   }
 
   private static func told(_ body: Request.Body) -> String {
@@ -232,7 +238,8 @@ final class ScenarioPlayer {
     case .follow(let name): return "follow \(name)"
     case .unfollow(let name): return "unfollow \(name)"
     case .list(let query): return "list \(query.kind.rawValue)"
-    case .timeline(let query): if case .author(let name) = query.timeline { return "read \(name)" } else { return "read" }
+    case .timeline(let query):
+      if case .author(let name) = query.timeline { return "read \(name)" } else { return "read" }
     default: return "\(body)"
     }
   }
@@ -242,7 +249,8 @@ final class ScenarioPlayer {
     case .reply(.done(let id)): return "event \(id)"
     case .reply(.names(let page)): return page.names.isEmpty ? "nobody" : page.names.joined(separator: " ")
     case .reply(.page(let page)):
-      return page.posts.isEmpty ? "nothing" : page.posts.map { "\($0.id) \($0.author): \($0.text)" }.joined(separator: "; ")
+      return page.posts.isEmpty
+        ? "nothing" : page.posts.map { "\($0.id) \($0.author): \($0.text)" }.joined(separator: "; ")
     case .reply(.refused(let refusal)): return "refused: \(refusal.message)"
     case .timedOut(let may): return may ? "no answer; it may have happened" : "no answer; it did not happen"
     default: return "\(outcome)"
@@ -271,7 +279,8 @@ extension SupervisorNote {
     case .spawned(let name, _): return "starts \(name)"
     case .adopted(let name, _): return "adopts \(name)"
     case .crashed(let name, _, _, let pause): return "\(name) died; starts it in \(pause.milliseconds) ms"
-    case .hung(let name, _, let silence): return "\(name) is silent for \(silence.milliseconds / 100 * 100) ms; kills it"
+    case .hung(let name, _, let silence):
+      return "\(name) is silent for \(silence.milliseconds / 100 * 100) ms; kills it"
     case .blocking(let name, _): return "\(name) is stopped and holds the log's turn; kills it"
     case .stopped(let name, _): return "\(name) stopped"
     case .killedAtStop(let name, _): return "\(name) did not stop; kills it"

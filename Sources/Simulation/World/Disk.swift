@@ -7,7 +7,7 @@ import Model
 ///
 /// A process that is stopped while it holds the lock keeps it: nobody else can commit.
 final class Disk {
-  unowned let world: World
+  unowned(unsafe) let world: World
   let memory = MemoryDisk()
   private(set) var holder: MasterProcess?
   private var waiters: [MasterProcess] = []

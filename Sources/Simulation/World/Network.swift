@@ -22,7 +22,7 @@ final class Link {
 
   let id: Int
   let kind: Kind
-  unowned let dialer: Process
+  unowned(unsafe) let dialer: Process
   let address: String
   /// The dialer still wants it.
   var isOpen = true
@@ -71,7 +71,7 @@ final class Link {
 
 /// All links, and which hosts reach which.
 final class Network {
-  unowned let world: World
+  unowned(unsafe) let world: World
   private(set) var links: [Link] = []
   /// Who listens where.
   private var listeners: [String: Process] = [:]
@@ -235,7 +235,8 @@ final class Network {
 
   /// The connection is gone, with what was in flight. A side that does not learn of it finds out by its keep-alive.
   func cut(
-    _ link: Link, dialerLearns: Bool, listenerLearns: Bool, flushingToDialer: Bool = false, flushingToListener: Bool = false
+    _ link: Link, dialerLearns: Bool, listenerLearns: Bool, flushingToDialer: Bool = false,
+    flushingToListener: Bool = false
   ) {
     guard link.isUp, let listener = link.listener else { return }
     link.isUp = false
@@ -351,7 +352,11 @@ final class Network {
     guard current == frame.generation else { return }
     let (from, to) = frame.toListener ? (link.dialer, listener) : (listener, link.dialer)
     if link.isUp, isBlocked(from.host, to.host) {
-      if frame.toListener { link.stalledToListener.append(frame.bytes) } else { link.stalledToDialer.append(frame.bytes) }
+      if frame.toListener {
+        link.stalledToListener.append(frame.bytes)
+      } else {
+        link.stalledToDialer.append(frame.bytes)
+      }
       return
     }
     guard to.life != .dead else { return }

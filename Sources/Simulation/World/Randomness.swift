@@ -8,7 +8,9 @@ extension SplitMix64 {
     bound <= 1 ? 0 : Int(next().multipliedFullWidth(by: UInt64(bound)).high)
   }
 
-  mutating func int(_ range: ClosedRange<Int>) -> Int { range.lowerBound + below(range.upperBound - range.lowerBound + 1) }
+  mutating func int(_ range: ClosedRange<Int>) -> Int {
+    range.lowerBound + below(range.upperBound - range.lowerBound + 1)
+  }
 
   /// True `percent` times of a hundred.
   mutating func percent(_ percent: Int) -> Bool { below(100) < percent }

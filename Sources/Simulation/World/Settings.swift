@@ -65,7 +65,8 @@ struct Settings {
     timing = Timing()
     usesFreshPorts = false
     stormy = .zero
-    network = Network(latency: .microseconds(500), jitter: .microseconds(20), updatesQueued: 1_000, repliesQueued: 4_096)
+    network = Network(
+      latency: .microseconds(500), jitter: .microseconds(20), updatesQueued: 1_000, repliesQueued: 4_096)
     disk = DiskTimes(
       commit: .milliseconds(1) ... .milliseconds(2), read: .microseconds(100) ... .microseconds(200),
       indexEvery: .seconds(1), readEvents: Limits.readEvents)
@@ -92,7 +93,8 @@ struct Settings {
     usesFreshPorts = random.percent(40)
     stormy = .seconds(Int64(random.int(8...40)))
     network = Network(
-      latency: .microseconds(Int64(random.int(40...3_000))), jitter: .microseconds(Int64([50, 500, 5_000][random.below(3)])),
+      latency: .microseconds(Int64(random.int(40...3_000))),
+      jitter: .microseconds(Int64([50, 500, 5_000][random.below(3)])),
       updatesQueued: [4, 16, 1_000][random.below(3)], repliesQueued: [64, 4_096][random.below(2)])
     let slowest = Int64([1, 5, 25][random.below(3)])
     disk = DiskTimes(

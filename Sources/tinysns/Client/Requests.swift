@@ -20,7 +20,7 @@ struct SessionOptions: ParsableArguments {
   func open(
     _ user: String, register: Bool = false, onNote: @escaping @Sendable (TinySNSClient.Note) -> Void = { _ in }
   ) throws -> (client: TinySNSClient, deployment: Deployment) {
-    if let fault = TextRules.fault(inName: user) { throw Failure("the user name is \(fault.explanation)") }
+    if let fault = TextRules.fault(inName: user) { throw Failure("the user name is refused: \(fault.explanation)") }
     let deployment = try topology.load()
     let client = try TinySNSClient(
       router: deployment.routerEndpoint, user: user, register: register, timing: deployment.timing, onNote: onNote)
@@ -36,7 +36,7 @@ struct PostCommand: ParsableCommand {
   @OptionGroup var session: SessionOptions
 
   func run() throws {
-    if let fault = TextRules.fault(inPost: text) { throw Failure("the post is \(fault.explanation)") }
+    if let fault = TextRules.fault(inPost: text) { throw Failure("the post is refused: \(fault.explanation)") }
     let (client, _) = try session.open(user)
     Main.run { [text, session] in
       let id = try await client.post(text, timeout: session.duration)

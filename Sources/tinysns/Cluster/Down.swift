@@ -65,7 +65,9 @@ struct ClusterStop {
 struct Down: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Stop everything that this topology started, and nothing else.",
-    discussion: "Masters finish the commit under way and send their clients elsewhere. What has not stopped after 3 seconds is killed.")
+    discussion:
+      "Masters finish the commit under way and send their clients elsewhere. What has not stopped after 3 seconds is killed."
+  )
   @OptionGroup var topology: TopologyOption
 
   func run() throws {

@@ -36,13 +36,15 @@ final class LogView {
     width = names.map(\.count).max() ?? 0
   }
 
-  /// Prints what was written since the last call.
-  func show() {
+  /// Prints what was written since the last call. Returns whether anybody reads it.
+  func show() -> Bool {
+    var output = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
+    if poll(&output, 1, 0) > 0, output.revents & Int16(POLLERR | POLLHUP) != 0 { return false }
     var lines: [Line] = []
     for index in files.indices { read(index, into: &lines) }
-    if lines.isEmpty { return }
+    if lines.isEmpty { return true }
     lines.sort { ($0.time, $0.order) < ($1.time, $1.order) }
-    Terminal.write(lines.map(format).joined(), to: STDOUT_FILENO)
+    return Terminal.tryWrite(lines.map(format).joined(), to: STDOUT_FILENO) == 0
   }
 
   private func read(_ index: Int, into lines: inout [Line]) {

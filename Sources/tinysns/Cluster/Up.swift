@@ -62,8 +62,8 @@ struct Up: ParsableCommand {
     }
     var server = try SupervisorServer(options)
     try server.run(tickInterval: view == nil ? nil : .milliseconds(100)) {
-      view?.show()
-      return false
+      // With its terminal or reader gone a cluster in the foreground ends, as with Ctrl-C.
+      view.map { !$0.show() } ?? false
     }
   }
 
@@ -98,7 +98,8 @@ struct Up: ParsableCommand {
     while true {
       let alive =
         ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(100))?.masters
-        .filter { $0.state != .down } ?? []
+        // The router may not have noticed yet that one has just died.
+        .filter { $0.state != .down && deployment.folder.owner(of: $0.master.name) == $0.pid } ?? []
       let registered = alive.count
       // Useful at once: clients have somewhere to go.
       let isServed = alive.contains { $0.state != .standby }
@@ -121,7 +122,8 @@ struct Up: ParsableCommand {
       if child.hasEnded {
         // Two were started in the same moment.
         if let pid = deployment.folder.owner(of: Deployment.launcher) { throw runsAlready(deployment, pid) }
-        throw Failure(reason(deployment, since: offsets) ?? "the launcher ended at once; see \(deployment.folder.logFolder)")
+        throw Failure(
+          reason(deployment, since: offsets) ?? "the launcher ended at once; see \(deployment.folder.logFolder)")
       }
       if Clock.now() >= deadline {
         let why = reason(deployment, since: offsets).map { ": \($0)" } ?? ""
@@ -163,7 +165,8 @@ struct Up: ParsableCommand {
     where deployment.folder.owner(of: process) == nil {
       guard let reason = PortCheck.reasonNotToBind(address, port) else { continue }
       throw Failure(
-        "\(process) can't listen at \(address), port \(port): \(reason) (\(key) in \(deployment.path) is where to change it)")
+        "\(process) can't listen at \(address), port \(port): \(reason) (\(key) in \(deployment.path) is where to change it)"
+      )
     }
   }
 }

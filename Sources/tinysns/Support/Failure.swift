@@ -54,8 +54,14 @@ enum Terminal {
   static func complain(_ line: String) { write("tinysns: \(line)\n", to: STDERR_FILENO) }
 
   static func write(_ text: String, to descriptor: Int32) {
+    let code = tryWrite(text, to: descriptor)
+    if code != 0 { exit(code == EPIPE ? ExitStatus.done : ExitStatus.failed) }
+  }
+
+  /// Writes all of it; returns 0 or the error that prevented it.
+  static func tryWrite(_ text: String, to descriptor: Int32) -> Int32 {
     var text = text
-    text.withUTF8 { bytes in
+    return text.withUTF8 { bytes in
       var rest = UnsafeRawBufferPointer(bytes)
       while !rest.isEmpty {
         let count = Foundation.write(descriptor, rest.baseAddress, rest.count)
@@ -66,10 +72,11 @@ enum Terminal {
             poll(&item, 1, -1)
             continue
           }
-          exit(errno == EPIPE ? ExitStatus.done : ExitStatus.failed)
+          return errno
         }
         rest = UnsafeRawBufferPointer(rebasing: rest[count...])
       }
+      return 0
     }
   }
 

@@ -70,7 +70,9 @@ final class FaultInjector: @unchecked Sendable {
   private func signal(_ name: String, _ number: Int32) {
     guard let pid = deployment.folder.owner(of: name) else { return }
     tormented.insert(pid)
-    log("\(number == SIGKILL ? "kill" : number == SIGSTOP ? "freeze" : number == SIGCONT ? "thaw" : "stop") \(name) (\(pid))")
+    log(
+      "\(number == SIGKILL ? "kill" : number == SIGSTOP ? "freeze" : number == SIGCONT ? "thaw" : "stop") \(name) (\(pid))"
+    )
     kill(pid, number)
   }
 
@@ -171,7 +173,8 @@ final class FaultInjector: @unchecked Sendable {
     for (address, port) in ports {
       for _ in 0..<3 {
         guard let descriptor = connect(address, port) else { continue }
-        var bytes = (0..<Int.random(in: 1...2_000, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+        var bytes = (0..<Int.random(in: 1...2_000, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random)
+        }
         if Bool.random(using: &random) { bytes = [0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0] + bytes }
         _ = send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
         close(descriptor)

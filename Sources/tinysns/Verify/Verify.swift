@@ -49,7 +49,8 @@ struct Verify: ParsableCommand {
     }
     let deployment = running ? try topology.load() : try makeCluster()
     let run = VerifyRun(
-      deployment: deployment, graph: people, texts: texts ?? [], rate: rate, seconds: seconds, faults: faults, seed: seed,
+      deployment: deployment, graph: people, texts: texts ?? [], rate: rate, seconds: seconds, faults: faults,
+      seed: seed,
       ownsCluster: !running)
     Main.run { [json] in
       let report = try await run.run()
@@ -57,7 +58,9 @@ struct Verify: ParsableCommand {
       if !report.verdict.isGood {
         throw Failure("\(report.violations) violations; see \(deployment.folder.path)")
       }
-      if run.ownsCluster { try? FileManager.default.removeItem(atPath: (deployment.path as NSString).deletingLastPathComponent) }
+      if run.ownsCluster {
+        try? FileManager.default.removeItem(atPath: (deployment.path as NSString).deletingLastPathComponent)
+      }
     }
   }
 
@@ -127,7 +130,8 @@ struct VerifyRun: Sendable {
     try await inParallel(graph.users) { [clients] user in try await clients[user]!.ready(timeout: .seconds(120)) }
     try await inParallel(graph.users) { [clients, graph] user in
       for followed in graph.following[user, default: []] {
-        do { try await clients[user]!.follow(followed, timeout: .seconds(120)) } catch ClientError.refused(let refusal) {
+        do { try await clients[user]!.follow(followed, timeout: .seconds(120)) } catch ClientError.refused(let refusal)
+        {
           guard refusal.code == .alreadyExists else { throw ClientError.refused(refusal) }
         }
       }
@@ -173,7 +177,8 @@ struct VerifyRun: Sendable {
     for client in clients.values { await client.close() }
     if ownsCluster { _ = ClusterStop(folder: deployment.folder).stop(within: .milliseconds(2_800)) }
     return VerifyReport(
-      verdict: verdict, faults: injector.injected, pauses: pauses(injector, ledger), slowest: ledger.slowest, seed: seed)
+      verdict: verdict, faults: injector.injected, pauses: pauses(injector, ledger), slowest: ledger.slowest, seed: seed
+    )
   }
 
   private func inParallel(_ users: [String], _ body: @escaping @Sendable (String) async throws -> Void) async throws {
@@ -184,7 +189,9 @@ struct VerifyRun: Sendable {
   }
 
   /// Everybody posts now and then; and one person, the pulse, as fast as answers come, to measure pauses.
-  private func startPosters(_ clients: [String: TinySNSClient], _ ledger: Ledger, _ stop: StopFlag) -> [Task<Void, Never>] {
+  private func startPosters(_ clients: [String: TinySNSClient], _ ledger: Ledger, _ stop: StopFlag) -> [Task<
+    Void, Never
+  >] {
     let pause = Double(graph.users.count) / Double(max(1, rate))
     return graph.users.enumerated().map { index, user in
       let client = clients[user]!
@@ -220,7 +227,11 @@ struct VerifyRun: Sendable {
     while Clock.now() < end {
       if Clock.now() >= next {
         injector.inject(Fault.random(using: &random))
-        next = max(Clock.now(), next + Interval(nanoseconds: Int64.random(in: interval.nanoseconds / 2...interval.nanoseconds * 3 / 2, using: &random)))
+        next = max(
+          Clock.now(),
+          next
+            + Interval(
+              nanoseconds: Int64.random(in: interval.nanoseconds / 2...interval.nanoseconds * 3 / 2, using: &random)))
       }
       usleep(10_000)
       let wait: Interval = isatty(STDERR_FILENO) == 1 ? .seconds(1) : .seconds(10)
@@ -229,7 +240,8 @@ struct VerifyRun: Sendable {
         let counts = ledger.counts
         let left = max(0, (end - Clock.now()).milliseconds / 1_000)
         progress(
-          "\(left) s left: \(injector.injected.count) faults, \(counts.acknowledged) posts acknowledged, \(counts.delivered) delivered")
+          "\(left) s left: \(injector.injected.count) faults, \(counts.acknowledged) posts acknowledged, \(counts.delivered) delivered"
+        )
       }
     }
   }
@@ -262,7 +274,8 @@ struct VerifyRun: Sendable {
     for user in graph.users {
       let following = try await clients[user]!.list(.following, timeout: .seconds(120))
       if Set(following) != Set(graph.following[user, default: []]) {
-        verdict.violate("\(user) follows \(following.count) people, and should follow \(graph.following[user, default: []].count)")
+        verdict.violate(
+          "\(user) follows \(following.count) people, and should follow \(graph.following[user, default: []].count)")
       }
       let listed = try await clients[user]!.list(.followers, timeout: .seconds(120))
       if ownsCluster, Set(listed) != followers[user, default: []] {

@@ -293,7 +293,9 @@ final class PortHolder {
     descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = TCP.address(port)
     let code = withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
     }
     guard code == 0, listen(descriptor, 1) == 0 else {
       close(descriptor)

@@ -72,6 +72,12 @@ final class Command: @unchecked Sendable {
       self.input = pipe
       process.standardInput = pipe
     }
+    // The threads that run tests have most signals blocked, and the command would inherit that.
+    var none = sigset_t()
+    var former = sigset_t()
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, &former)
+    defer { pthread_sigmask(SIG_SETMASK, &former, nil) }
     try process.run()
     try? output.close()
     try? errors.close()
@@ -104,7 +110,8 @@ final class Command: @unchecked Sendable {
       throw Late(description: "\(error)\n\(output)\(errors)")
     }
     return Outcome(
-      arguments: arguments, status: process.terminationStatus, wasSignalled: process.terminationReason == .uncaughtSignal,
+      arguments: arguments, status: process.terminationStatus,
+      wasSignalled: process.terminationReason == .uncaughtSignal,
       output: output, errors: errors)
   }
 }

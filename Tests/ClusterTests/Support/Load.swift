@@ -88,7 +88,9 @@ final class Watcher: Sendable {
   }
 
   /// Every post acknowledged by then has been shown exactly once and in order, and nothing else but calls before.
-  func expectExactly(_ acknowledged: [Poster.Acknowledged], sourceLocation: SourceLocation = #_sourceLocation) async throws {
+  func expectExactly(_ acknowledged: [Poster.Acknowledged], sourceLocation: SourceLocation = #_sourceLocation)
+    async throws
+  {
     let wanted = acknowledged.sorted { $0.id < $1.id }
     let last = try #require(wanted.last, sourceLocation: sourceLocation)
     try await eventually("the last post is shown") { try posts().contains { $0.id >= last.id } }

@@ -304,6 +304,37 @@ extension TestClient {
 
   // MARK: Limits
 
+  /// A master drops whoever sends too much at once; such a request would end every connection it is repeated on.
+  @Test func whatNoMasterWouldTakeIsNotSent() {
+    let client = TestClient.serving()
+    let long = String(repeating: "x", count: 10_000)
+    let bodies: [Request.Body] = [
+      .post(text: long), .post(text: "a\nb"), .follow(name: long), .unfollow(name: ""), .watch(.author(long)),
+      .timeline(TimelineQuery(timeline: .author(long), range: .newest)),
+    ]
+    for body in bodies {
+      let token = client.submit(body)
+      guard case .reply(.refused) = client.outcomes[token] else {
+        Issue.record("not refused: \(body)")
+        continue
+      }
+    }
+    let watched = client.watch(.author(long))
+    #expect(client.outcomes[watched] != nil)
+    #expect(client.sent.count == 1)
+  }
+
+  @Test func aNameThatNoMasterWouldTakeEndsTheClient() {
+    let client = TestClient(user: "../x")
+    let token = client.submit(.post(text: "x"))
+    client.start()
+    guard case .loginRefused(let refusal) = client.outcomes[token] else {
+      Issue.record("not refused")
+      return
+    }
+    #expect(refusal.code == .invalidText && client.locates.isEmpty)
+  }
+
   /// It sends no more than a master takes, also after a failover.
   @Test func requestsUnderWayAreLimited() {
     let client = TestClient.serving()

@@ -122,10 +122,10 @@ import Testing
   @Test func aStalledDiskIsRoutedAround() {
     let router = TestRouter()
     router.fill(3)
-    router.beat("master-1", commitAge: 501)
+    router.beat("master-1", commitAge: 2_001)
     #expect(router.notes.contains(.lost(TestRouter.identity("master-1", 1_001), .diskStalls)))
     #expect(router.located() == "master-2")
-    router.beat("master-1", commitAge: 900)
+    router.beat("master-1", commitAge: 2_500)
     #expect(router.core.status.masters[0].state == .down)
     router.beat("master-1")
     #expect(router.notes.last == .returned(TestRouter.identity("master-1", 1_001)))
@@ -137,9 +137,9 @@ import Testing
     let router = TestRouter()
     router.fill(2)
     router.beat("master-2", commitAge: 100)
-    router.beat("master-1", commitAge: 2_000)
+    router.beat("master-1", commitAge: 2_001)
     #expect(router.located() == "master-1")
-    router.beat("master-2", commitAge: 2_000)
+    router.beat("master-2", commitAge: 2_001)
     #expect(router.core.status.masters.map(\.state) == [.available, .standby])
   }
 
@@ -490,7 +490,7 @@ import Testing
         router.locate(
           "user\(number)", suspect: known, failures: UInt32.random(in: 0...3, using: &random),
           from: PeerID(UInt32.random(in: 900..<905, using: &random)))
-      case 4: router.beat(name, commitAge: Bool.random(using: &random) ? 800 : 0)
+      case 4: router.beat(name, commitAge: Bool.random(using: &random) ? 2_500 : 0)
       case 5:
         router.now = router.now + .milliseconds(Int64.random(in: 0...700, using: &random))
         router.turn()

@@ -56,7 +56,7 @@ import Testing
       }
       for event in log.events {
         guard let request = event.request else { continue }
-        #expect(state.repeats.outcome(of: request, at: state.time) == .done(event.id))
+        #expect(state.requests[request.client]?.outcome(of: request.number) == .done(event.id))
       }
     }
   }
@@ -84,52 +84,6 @@ import Testing
     #expect(state.posts.post(EventID(2)) == nil && state.posts.post(EventID(3)) != nil)
     let loaded = ServiceState(snapshot: log.snapshot())
     #expect(loaded.posts.floor == EventID(2))
-  }
-}
-
-@Suite struct RepeatTableTests {
-  private let client = ClientID(9)
-
-  private func table(_ number: UInt64, at milliseconds: Int64) -> RepeatTable {
-    var table = RepeatTable()
-    table.record(
-      RequestID(client: client, number: number), by: AccountID(1), as: EventID(5),
-      at: Timestamp(milliseconds: milliseconds))
-    return table
-  }
-
-  @Test func outcomesAreKeptForAWhile() {
-    let table = table(3, at: 1_000)
-    let request = RequestID(client: client, number: 3)
-    let last = Timestamp(milliseconds: 1_000 + Limits.repeatMilliseconds)
-    #expect(table.outcome(of: request, at: last) == .done(EventID(5)))
-    #expect(table.owner(of: client, at: last) == AccountID(1))
-    let later = Timestamp(milliseconds: last.milliseconds + 1)
-    #expect(table.outcome(of: request, at: later) == .unknown)
-    #expect(table.owner(of: client, at: later) == nil)
-    #expect(table.outcome(of: RequestID(client: ClientID(1), number: 3), at: last) == .unknown)
-  }
-
-  @Test func anExpiredWindowStartsAnew() {
-    var table = table(5_000, at: 0)
-    let later = Timestamp(milliseconds: Limits.repeatMilliseconds + 1)
-    table.record(RequestID(client: client, number: 1), by: AccountID(2), as: EventID(6), at: later)
-    #expect(table.outcome(of: RequestID(client: client, number: 1), at: later) == .done(EventID(6)))
-    #expect(table.owner(of: client, at: later) == AccountID(2))
-  }
-
-  @Test func theLongestIdleClientsGoFirst() {
-    var table = RepeatTable()
-    let count = Limits.repeatClients + Limits.repeatClients / 16
-    for number in 1...UInt64(count) {
-      table.record(
-        RequestID(client: ClientID(number), number: 1), by: AccountID(0), as: EventID(number), at: .zero)
-    }
-    #expect(table.count <= Limits.repeatClients)
-    #expect(
-      table.outcome(of: RequestID(client: ClientID(UInt64(count)), number: 1), at: .zero)
-        == .done(EventID(UInt64(count))))
-    #expect(table.outcome(of: RequestID(client: ClientID(1), number: 1), at: .zero) == .unknown)
   }
 }
 

@@ -1,0 +1,86 @@
+// The acknowledgement leaves after the sync, as the system calls of a real master show.
+
+import Foundation
+import Glibc
+import Testing
+
+extension RealProcesses {
+  @Suite struct DurabilityTests {
+    private static let strace = "/usr/bin/strace"
+    private static let hasStrace = ConditionTrait.enabled("there is no strace here, or it may not trace") {
+      guard access(strace, X_OK) == 0 else { return false }
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: strace)
+      process.arguments = ["-o", "/dev/null", "/bin/true"]
+      process.standardError = FileHandle.nullDevice
+      guard (try? process.run()) != nil else { return false }
+      process.waitUntilExit()
+      return process.terminationStatus == 0
+    }
+
+    /// A system call of the trace that has returned.
+    private struct Call {
+      var name: Substring
+      var descriptor: Int
+      var line: Substring
+    }
+
+    /// One line a call; a call that another thread's interrupted is put together again.
+    private func calls(in trace: String) -> [Call] {
+      var unfinished: [Substring: Substring] = [:]
+      var calls: [Call] = []
+      for line in trace.split(separator: "\n") {
+        guard let space = line.firstIndex(of: " ") else { continue }
+        let thread = line[..<space]
+        var rest = line[space...].drop { $0 == " " }
+        if rest.hasSuffix("<unfinished ...>") {
+          unfinished[thread] = rest
+          continue
+        }
+        if rest.hasPrefix("<... "), let begun = unfinished.removeValue(forKey: thread) { rest = begun + rest }
+        guard let open = rest.firstIndex(of: "(") else { continue }
+        let number = rest[rest.index(after: open)...].prefix { $0.isNumber }
+        calls.append(Call(name: rest[..<open], descriptor: Int(number) ?? -1, line: rest))
+      }
+      return calls
+    }
+
+    @Test("a post is written, then synced, and only then acknowledged", hasStrace)
+    func syncsBeforeItAcknowledges() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        try await cluster.register("alice")
+        let master = try #require(try await cluster.status(when: "one serves") { $0.available != nil }.available?.pid)
+        let file = cluster.folder + "/trace.txt"
+        let trace = try Command(
+          [
+            "-f", "-s", "2048", "-o", file, "-p", "\(master)", "-e",
+            "trace=fdatasync,fsync,pwrite64,sendto,sendmsg,write,recvfrom",
+          ], in: cluster.folder, program: Self.strace)
+        defer { trace.kill(SIGINT) }
+        // The trace is on when the beats are in it.
+        try await eventually("strace is attached") { !((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").isEmpty }
+        let text = "durable-\(UInt32.random(in: 0...UInt32.max))"
+        try await cluster.post("alice", text)
+        try await eventually("the post is in the trace") {
+          try String(contentsOfFile: file, encoding: .utf8).contains(text)
+        }
+        trace.kill(SIGINT)
+        _ = try await trace.end()
+
+        let calls = calls(in: try String(contentsOfFile: file, encoding: .utf8))
+        let asked = try #require(calls.firstIndex { $0.name == "recvfrom" && $0.line.contains(text) })
+        let written = try #require(calls.firstIndex { $0.name == "pwrite64" && $0.line.contains(text) })
+        let answered = try #require(
+          calls.indices.first { index in
+            index > asked && calls[index].name.hasPrefix("send") && calls[index].descriptor == calls[asked].descriptor
+          })
+        let synced = try #require(
+          calls.indices.first { index in
+            index > written && calls[index].name == "fdatasync" && calls[index].descriptor == calls[written].descriptor
+          })
+        #expect(calls[synced].line.hasSuffix("= 0"))
+        #expect(asked < written && written < synced && synced < answered, "\(calls[asked...answered].map(\.line))")
+      }
+    }
+  }
+}

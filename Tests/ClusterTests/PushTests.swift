@@ -1,0 +1,62 @@
+// Updates come by push. A watcher would also find them by asking, later, so only a plain socket can tell.
+
+import Foundation
+import Model
+import Testing
+import Wire
+import ZeroMQ
+
+extension RealProcesses {
+  @Suite struct PushTests {
+    private static func receive(_ socket: borrowing Socket, frames: Int) async throws -> [[UInt8]] {
+      var message = Multipart(maxFrames: frames)
+      let deadline = ContinuousClock.now + patience
+      while try socket.receive(into: &message) != .received {
+        try #require(ContinuousClock.now < deadline, "nothing came")
+        try await Task.sleep(for: .milliseconds(1))
+      }
+      return message.copyFrames()
+    }
+
+    @Test("a subscription is answered by a marker, and each post by an update with the next number")
+    func markerAndUpdates() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        try await cluster.register("alice")
+        let master = try #require(try await cluster.status(when: "one serves") { $0.available != nil }.available)
+        let context = try Context()
+        let requests = try context.makeSocket(.dealer)
+        try requests.connect(try #require(master.requests))
+        func ask(_ number: UInt64, _ body: Request.Body) async throws -> Reply.Body {
+          _ = try requests.send(Wire.encode(Request(number: number, body: body)))
+          let reply = try Wire.decodeReply(try await Self.receive(requests, frames: 1)[0])
+          #expect(reply.number == number)
+          return reply.body
+        }
+        let hello = Hello(client: ClientID(7), user: "alice", register: false, newest: .zero)
+        guard case .welcome = try await ask(1, .hello(hello)),
+          case .watching(let watching) = try await ask(2, .watch(.home))
+        else {
+          Issue.record("no session")
+          return
+        }
+        let updates = try context.makeSocket(.sub)
+        try updates.set(.sendHighWaterMark(0))
+        try updates.connect(try #require(master.timelines))
+        try updates.set(.subscribe(Wire.encode(watching.topic)))
+        let marker = try await Self.receive(updates, frames: 2)
+        #expect(marker == [Wire.encodeUpdateHeader(topic: watching.topic, sequence: watching.sequence), []])
+        for offset in 0..<3 as Range<UInt64> {
+          let text = "pushed \(offset)"
+          guard case .done(let id) = try await ask(3 + offset, .post(text: text)) else {
+            Issue.record("not posted")
+            return
+          }
+          let frames = try await Self.receive(updates, frames: 2)
+          let update = try Wire.decodeUpdate(header: frames[0], post: frames[1])
+          #expect(update.topic == watching.topic && update.sequence == watching.sequence + offset)
+          #expect(update.post?.id == id && update.post?.text == text && update.post?.author == "alice")
+        }
+      }
+    }
+  }
+}
