@@ -21,12 +21,14 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
     // C
     .systemLibrary(name: "CZMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
     .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
     .target(name: "CSpawn"),
+    .target(name: "CLoad", dependencies: ["CZMQ"]),
 
     // Vocabulary and pure logic: no I/O
     .target(name: "Model", swiftSettings: strict),
@@ -81,9 +83,10 @@ let package = Package(
     .executableTarget(
       name: "tinysns",
       dependencies: [
-        "CEdit", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation", "TinySNSClient",
-        "Topology", "Wire", "ZeroMQ",
+        "CEdit", "CLoad", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation",
+        "TinySNSClient", "Topology", "Wire", "ZeroMQ",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Histogram", package: "hdrhistogram-swift"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),

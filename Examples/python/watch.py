@@ -548,13 +548,16 @@ class Client:
 
     def on_update(self, frames):
         self.heard()
-        if len(frames) != 2 or len(frames[0]) != 24:
+        if len(frames) < 2 or len(frames[0]) != 24:
             return
-        header, body = frames
-        if self.timeline is None or header[:16] != self.timeline.topic:
-            return
-        post = Post.FromString(body) if body else None
-        self.show(self.timeline.on_update(int.from_bytes(header[16:24], "big"), post))
+        header, *bodies = frames
+        first = int.from_bytes(header[16:24], "big")
+        for place, body in enumerate(bodies):
+            # Showing may end the watch, or begin another.
+            if self.timeline is None or header[:16] != self.timeline.topic:
+                return
+            post = Post.FromString(body) if body else None
+            self.show(self.timeline.on_update(first + place, post))
 
     def show(self, orders):
         posts, is_to_read = orders

@@ -81,6 +81,8 @@ public enum Limits {
 
   /// Live updates that a client holds back while it repairs a gap; beyond that it repairs once more instead.
   public static let updatesHeldBack = 4_096
+  /// Posts in one update of a timeline.
+  public static let postsInUpdate = 64
   /// Masters in a cluster.
   public static let masters = 64
 }

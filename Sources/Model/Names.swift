@@ -41,6 +41,14 @@ public enum TextRules {
     return text.withUTF8 { bytes in
       if bytes.isEmpty { return .empty }
       if bytes.count > Limits.postBytes { return .tooLong(limit: Limits.postBytes) }
+      // Most are plain ASCII. Two extremes are found many bytes at a time.
+      var least = UInt8.max
+      var greatest = UInt8.min
+      for byte in bytes {
+        least = min(least, byte)
+        greatest = max(greatest, byte)
+      }
+      if least >= 0x20, greatest > 0x20, greatest < 0x7f { return nil }
       var isBlank = true
       var index = 0
       while index < bytes.count {

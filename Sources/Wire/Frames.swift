@@ -5,7 +5,7 @@
 //   master -> client, router -> anyone  one: protobuf                                    Limits.messageBytes
 //   master -> master                    one: protobuf                                    Limits.messageBytes
 //   child <-> supervisor                one: protobuf                                    Limits.messageBytes
-//   master -> watchers (XPUB)           header and post, in one frame or in two          Limits.messageBytes
+//   master -> watchers (XPUB)           a header, and a frame for each post               Limits.messageBytes
 //   watcher -> master (XPUB's reading)  one: 1 or 0, and the topic                       17 bytes
 //
 // An update's header is the topic (16 bytes: high half, low half) and the sequence number (8 bytes), big-endian all. It

@@ -86,6 +86,7 @@ enum Repository {
   static let allowed: [String: Set<String>] = [
     "CZMQ": [],
     "CSpawn": [],
+    "CLoad": ["CZMQ"],
     "CEdit": [],
     "Model": [],
     "Core": ["Model", "DequeModule", "OrderedCollections"],
@@ -99,9 +100,8 @@ enum Repository {
     "TinySNSClient": ["Core", "CSpawn", "Model", "Runtime", "Wire", "ZeroMQ", "HeapModule"],
     "Simulation": ["Core", "Log", "Model", "Wire"],
     "tinysns": [
-      "CEdit", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation", "TinySNSClient",
-      "Topology",
-      "Wire", "ZeroMQ", "ArgumentParser", "Logging",
+      "CEdit", "CLoad", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation",
+      "TinySNSClient", "Topology", "Wire", "ZeroMQ", "ArgumentParser", "Histogram", "Logging",
     ],
   ]
 

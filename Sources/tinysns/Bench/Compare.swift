@@ -1,0 +1,520 @@
+// `tinysns bench compare`: ours and its peer's figures in turn in one run, several times; writes BENCHMARKS.md.
+
+import ArgumentParser
+import Foundation
+import Model
+import Node
+import Runtime
+
+struct BenchCompare: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "compare",
+    abstract: "Measure the service and its peers in turn, several times, and write the table of BENCHMARKS.md.",
+    discussion: """
+      Peers: libzmq's PUB socket alone, Redis and NATS, each if it is installed. Loads, receivers, message sizes, connections and \
+      windows are the same for all.
+      """)
+  @Option(help: "Rounds; medians are told.") var runs = 5
+  @Option(help: "Seconds of each measurement.") var seconds = 4.0
+  @Option(help: "The file to write; its text above the first table is kept.", completion: .file()) var output = "BENCHMARKS.md"
+  @Option(help: "Only these: fanout, post, latency, timeline, failover, start, storm, idle.") var only: [String] = []
+  @Option(help: "Where clusters and peers keep their files.") var folder: String?
+  @Option(help: "Posts in the long log.") var posts = 1_000_000
+  @Option(help: "Kills of the failover benchmark.") var kills = 100
+
+  func run() throws {
+    var comparison = Comparison(
+      runs: runs, seconds: seconds, folder: folder ?? FileManager.default.temporaryDirectory.path, posts: posts, kills: kills)
+    try comparison.measure(only.isEmpty ? Comparison.parts : only)
+    try comparison.write(to: output)
+    Progress.clear()
+    Terminal.print(comparison.table())
+  }
+}
+
+/// All figures by name, and the table made of them.
+struct Comparison {
+  static let parts = ["fanout", "post", "latency", "timeline", "failover", "start", "storm", "idle"]
+
+  let runs: Int
+  let seconds: Double
+  let folder: String
+  let posts: Int
+  let kills: Int
+  private var figures: [String: [Double]] = [:]
+  private var missing: [String] = []
+  private let began = Date()
+
+  init(runs: Int, seconds: Double, folder: String, posts: Int, kills: Int) {
+    self.runs = runs
+    self.seconds = seconds
+    self.folder = folder
+    self.posts = posts
+    self.kills = kills
+  }
+
+  private mutating func note(_ name: String, _ value: Double) {
+    figures[name, default: []].append(value)
+    Progress.clear()
+    Terminal.write("\(name): \(BenchLine.short(value))\n", to: STDERR_FILENO)
+  }
+
+  /// A part of a run that fails is left out of the table, and says so.
+  private mutating func attempt(_ what: String, _ body: (inout Comparison) throws -> Void) {
+    do { try body(&self) } catch {
+      Progress.clear()
+      Terminal.complain("\(what): \(Failure(error).message)")
+      missing.append("\(what): \(Failure(error).message)")
+    }
+  }
+
+  mutating func measure(_ parts: [String]) throws {
+    for part in parts where !Self.parts.contains(part) { throw Failure("there is no part \(part)") }
+    for (name, path) in [("Redis", Peer.redisPath), ("NATS", Peer.natsPath)] where path == nil {
+      Terminal.complain("\(name) is not installed: left out")
+      missing.append("\(name) is not installed")
+    }
+    for _ in 1...runs {
+      if parts.contains("fanout") { for watchers in [100, 1_000, 5_000] { fanout(watchers) } }
+      attempt("fdatasync") { try $0.disk() }
+      if parts.contains("post") { for count in [1, 50, 800] { post(count) } }
+      if parts.contains("latency") { attempt("latency") { try $0.latency() } }
+    }
+    if parts.contains("timeline") { attempt("timeline") { try $0.timeline() } }
+    if parts.contains("start") { attempt("start") { try $0.start() } }
+    if parts.contains("failover") { attempt("failover") { try $0.failover() } }
+    if parts.contains("storm") { for _ in 1...min(runs, 3) { attempt("storm") { try $0.storm() } } }
+    if parts.contains("idle") { attempt("idle") { try $0.idle() } }
+  }
+
+  private func cluster(_ masters: Int = 1, _ lines: [String] = []) throws -> BenchCluster {
+    try BenchCluster(masters: masters, in: folder, lines: lines)
+  }
+
+  // MARK: Parts
+
+  private mutating func fanout(_ watchers: Int) {
+    let seconds = seconds
+    func plan(_ server: LoadPlan.Server, _ port: UInt16, pid: Int32 = 0) -> LoadPlan {
+      var plan = LoadPlan(server: server, scenario: .fanout, port: port, label: "c")
+      plan.watchers = watchers
+      plan.inFlight = 10
+      plan.seconds = seconds
+      plan.serverPid = pid
+      return plan
+    }
+    attempt("fan-out of Tiny SNS") { me in
+      let cluster = try me.cluster()
+      var plan = try cluster.plan(.fanout, label: Bench.freshLabel("f"), seconds: me.seconds)
+      plan.watchers = watchers
+      plan.inFlight = 10
+      let report = try Bench.run(plan)
+      me.note("fanout \(watchers) ours", report.deliveryRate)
+      me.note("fanout \(watchers) ours gaps", Double(report.gaps))
+    }
+    attempt("fan-out of libzmq") { me in
+      me.note("fanout \(watchers) zmq", try Bench.run(plan(.zmq, try BenchCluster.freePort())).deliveryRate)
+      var each = plan(.zmq, try BenchCluster.freePort())
+      each.topicEach = true
+      me.note("fanout \(watchers) zmq each", try Bench.run(each).deliveryRate)
+    }
+    if Peer.redisPath != nil {
+      attempt("fan-out of Redis") { me in
+        let peer = try Peer.redis(in: me.folder, append: false)
+        me.note("fanout \(watchers) redis", try Bench.run(plan(.redis, peer.port, pid: peer.pid)).deliveryRate)
+      }
+    }
+    if Peer.natsPath != nil {
+      attempt("fan-out of NATS") { me in
+        let peer = try Peer.nats(in: me.folder)
+        me.note("fanout \(watchers) nats", try Bench.run(plan(.nats, peer.port, pid: peer.pid)).deliveryRate)
+      }
+    }
+  }
+
+  private mutating func post(_ inFlight: Int) {
+    let seconds = seconds
+    func prepare(_ plan: inout LoadPlan) {
+      plan.sessions = min(8, inFlight)
+      plan.inFlight = inFlight
+      plan.seconds = seconds
+    }
+    for masters in [1, 8] {
+      attempt("posts of Tiny SNS") { me in
+        let cluster = try me.cluster(masters)
+        var plan = try cluster.plan(.post, label: Bench.freshLabel("p"), seconds: me.seconds)
+        prepare(&plan)
+        let report = try Bench.run(plan)
+        me.note("post \(inFlight) ours \(masters)", report.requestRate)
+        me.note("post \(inFlight) ours \(masters) p50", report.times[0]?.p50_us ?? 0)
+        me.note("post \(inFlight) ours \(masters) p99", report.times[0]?.p99_us ?? 0)
+      }
+    }
+    if Peer.redisPath != nil {
+      attempt("posts of Redis") { me in
+        let peer = try Peer.redis(in: me.folder, append: true)
+        var plan = LoadPlan(server: .redis, scenario: .post, port: peer.port, label: "c")
+        prepare(&plan)
+        plan.serverPid = peer.pid
+        let report = try Bench.run(plan)
+        me.note("post \(inFlight) redis", report.requestRate)
+        me.note("post \(inFlight) redis p50", report.times[0]?.p50_us ?? 0)
+        me.note("post \(inFlight) redis p99", report.times[0]?.p99_us ?? 0)
+      }
+    }
+  }
+
+  private mutating func latency() throws {
+    let cluster = try cluster()
+    var plan = try cluster.plan(.fanout, label: Bench.freshLabel("l"), seconds: seconds)
+    plan.watchers = 100
+    plan.rate = 1_000
+    plan.inFlight = 1_000
+    let report = try Bench.run(plan)
+    note("latency p50", report.times[7]?.p50_us ?? 0)
+    note("latency p99", report.times[7]?.p99_us ?? 0)
+  }
+
+  /// fdatasync of a write of 4 KB at the end of a file.
+  private mutating func disk() throws {
+    let path = "\(folder)/tinysns-bench-sync-\(getpid())"
+    let descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw Failure("can't write to \(folder)") }
+    defer {
+      close(descriptor)
+      unlink(path)
+    }
+    let page = [UInt8](repeating: 7, count: 4_096)
+    var times: [Interval] = []
+    let deadline = Clock.now() + .seconds(2)
+    while Clock.now() < deadline {
+      let started = Clock.now()
+      guard Foundation.write(descriptor, page, page.count) == page.count, fdatasync(descriptor) == 0 else {
+        throw Failure("can't sync in \(folder)")
+      }
+      times.append(Clock.now() - started)
+    }
+    let found = Bench.times(times)
+    note("fdatasync p50", found.p50_us)
+    note("fdatasync p99", found.p99_us)
+  }
+
+  private mutating func timeline() throws {
+    for count in [10_000, posts] {
+      let cluster = try cluster()
+      let authors = Bench.freshLabel("a")
+      let started = Clock.now()
+      try BenchTimeline.fill(cluster, posts: count, authors: authors)
+      note("fill \(count)", Double(count) / Double((Clock.now() - started).milliseconds) * 1e3)
+      for _ in 1...runs {
+        var plan = try cluster.plan(.timeline, label: Bench.freshLabel("r"), seconds: seconds)
+        plan.followees = 1_000
+        plan.authors = authors
+        let report = try Bench.run(plan)
+        note("timeline \(count) p99", report.times[0]?.p99_us ?? 0)
+        note("timeline \(count) p50", report.times[0]?.p50_us ?? 0)
+        note("timeline \(count) cpu", report.serverCPU / Double(max(report.requests, 1)) * 1e6)
+      }
+      note("memory \(count)", ProcessFigures.memory(try cluster.available().pid))
+      if count == posts {
+        sleep(2)
+        for _ in 1...runs {
+          cluster.stop()
+          try cluster.start()
+          note("start long", Double(cluster.startTime!.nanoseconds) / 1e6)
+        }
+      }
+    }
+  }
+
+  private mutating func start() throws {
+    for _ in 1...runs { note("start", Double(try cluster(8).startTime!.nanoseconds) / 1e6) }
+  }
+
+  /// Runs another benchmark of this program, and reads its lines.
+  private func lines(_ arguments: [String]) throws -> [[String: Any]] {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: try Bench.program())
+    process.arguments = ["bench"] + arguments + ["--json", "--folder", folder]
+    let output = Pipe()
+    process.standardOutput = output
+    try process.run()
+    let data = output.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else { throw Failure("bench \(arguments[0]) failed") }
+    return try data.split(separator: UInt8(ascii: "\n")).map {
+      try JSONSerialization.jsonObject(with: Data($0)) as? [String: Any] ?? [:]
+    }
+  }
+
+  private mutating func failover() throws {
+    for line in try lines(["failover", "--kills", "\(kills)"]) {
+      note("failover p50", line["p50_us"] as? Double ?? 0)
+      note("failover p99", line["p99_us"] as? Double ?? 0)
+    }
+  }
+
+  private mutating func storm() throws {
+    for line in try lines(["storm"]) {
+      note("storm", line["max_us"] as? Double ?? 0)
+      note("storm gaps", line["gaps"] as? Double ?? 0)
+    }
+  }
+
+  private mutating func idle() throws {
+    for line in try lines(["idle"]) {
+      if let percent = line["core_percent"] as? Double {
+        note("idle", percent)
+        note("idle memory", line["master_memory_mib"] as? Double ?? 0)
+      } else {
+        note("client memory", line["memory_kib_each"] as? Double ?? 0)
+      }
+    }
+  }
+
+  // MARK: The table
+
+  private func median(_ name: String) -> Double? {
+    guard let values = figures[name]?.sorted(), !values.isEmpty else { return nil }
+    let middle = values.count / 2
+    return values.count % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2
+  }
+
+  private struct Row {
+    var what: String
+    var goal: String
+    var ours: Double?
+    var peer: String
+    var theirs: Double?
+    /// Whether the goal is reached, of ours and the ratio.
+    var holds: (Double, Double) -> Bool
+    var unit = ""
+  }
+
+  private func rows() -> [Row] {
+    var rows: [Row] = []
+    for watchers in [100, 1_000, 5_000] {
+      let name = watchers.formatted(.number.grouping(.automatic).locale(Locale(identifier: "en_US")))
+      let ours = median("fanout \(watchers) ours")
+      let isGoal = watchers == 1_000
+      for (peer, key, least) in [
+        ("raw libzmq PUB, one topic", "zmq", 0.8), ("raw libzmq PUB, a topic each", "zmq each", 0.0),
+        ("Redis PUBLISH", "redis", 1.0), ("NATS", "nats", 1.0),
+      ] {
+        rows.append(
+          Row(
+            what: "fan-out to \(name) watchers, deliveries/s", goal: isGoal && least > 0 ? "≥ \(least) ×" : "", ours: ours,
+            peer: peer, theirs: median("fanout \(watchers) \(key)"), holds: { $1 >= least }))
+      }
+    }
+    for count in [1, 50, 800] {
+      rows.append(
+        Row(
+          what: "durable posts/s, \(count) in flight", goal: count > 1 ? "≥ 1.0 ×" : "", ours: median("post \(count) ours 1"),
+          peer: "Redis XADD, appendfsync always", theirs: median("post \(count) redis"), holds: { $1 >= 1 }))
+      rows.append(
+        Row(
+          what: "the same, p50", goal: count == 50 ? "≤ 1.0 ×" : "", ours: median("post \(count) ours 1 p50"),
+          peer: "the same, p50", theirs: median("post \(count) redis p50"), holds: { $1 <= 1 }, unit: "µs"))
+      rows.append(
+        Row(
+          what: "the same with 8 masters, \(count) in flight", goal: count > 1 ? "≥ 0.8 ×" : "",
+          ours: median("post \(count) ours 8"), peer: "with 1 master", theirs: median("post \(count) ours 1"),
+          holds: { $1 >= 0.8 }))
+    }
+    let sync = median("fdatasync p50")
+    rows += [
+      Row(
+        what: "one post alone: acknowledged, p50", goal: "≤ 3 ×", ours: median("post 1 ours 1 p50"), peer: "fdatasync p50",
+        theirs: sync, holds: { $1 <= 3 }, unit: "µs"),
+      Row(
+        what: "post → follower at 1,000 posts/s, 100 watchers, p50", goal: "≤ 4 ×", ours: median("latency p50"),
+        peer: "fdatasync p50", theirs: sync, holds: { $1 <= 4 }, unit: "µs"),
+      Row(
+        what: "the same, p99", goal: "≤ 20,000 µs", ours: median("latency p99"), peer: "fdatasync p99",
+        theirs: median("fdatasync p99"), holds: { ours, _ in ours <= 20_000 }, unit: "µs"),
+      Row(
+        what: "newest 20 of 1,000 followees, \(posts) posts: round trip, p99", goal: "≤ 200 µs",
+        ours: median("timeline \(posts) p99"), peer: "", theirs: nil, holds: { ours, _ in ours <= 200 }, unit: "µs"),
+      Row(
+        what: "the same, p50", goal: "≤ 1.2 ×", ours: median("timeline \(posts) p50"), peer: "with 10,000 posts",
+        theirs: median("timeline 10000 p50"), holds: { $1 <= 1.2 }, unit: "µs"),
+      Row(
+        what: "failover, \(kills) × SIGKILL, p50", goal: "≤ 50,000 µs", ours: median("failover p50"), peer: "", theirs: nil,
+        holds: { ours, _ in ours <= 50_000 }, unit: "µs"),
+      Row(
+        what: "the same, p99", goal: "≤ 250,000 µs", ours: median("failover p99"), peer: "", theirs: nil,
+        holds: { ours, _ in ours <= 250_000 }, unit: "µs"),
+      Row(
+        what: "`up --detach`, 8 masters", goal: "≤ 1,000 ms", ours: median("start"), peer: "", theirs: nil,
+        holds: { ours, _ in ours <= 1_000 }, unit: "ms"),
+      Row(
+        what: "`up --detach`, 1 master on \(posts) posts", goal: "≤ 1,000 ms", ours: median("start long"), peer: "",
+        theirs: nil, holds: { ours, _ in ours <= 1_000 }, unit: "ms"),
+      Row(
+        what: "2,000 watching clients fail over at once", goal: "≤ 2,000,000 µs", ours: median("storm"), peer: "",
+        theirs: nil, holds: { ours, _ in ours <= 2_000_000 }, unit: "µs"),
+      Row(
+        what: "idle cluster of 8, of one core", goal: "≤ 3 %", ours: median("idle"), peer: "", theirs: nil,
+        holds: { ours, _ in ours <= 3 }, unit: "%"),
+      Row(
+        what: "an idle master's memory", goal: "≤ 25 MiB", ours: median("idle memory"), peer: "", theirs: nil,
+        holds: { ours, _ in ours <= 25 }, unit: "MiB"),
+      Row(
+        what: "memory of an idle watching client", goal: "", ours: median("client memory"), peer: "", theirs: nil,
+        holds: { _, _ in true }, unit: "KiB"),
+      Row(
+        what: "a master's memory with \(posts) posts", goal: "≤ 1.1 ×", ours: median("memory \(posts)"),
+        peer: "with 10,000", theirs: median("memory 10000"), holds: { $1 <= 1.1 }, unit: "B"),
+    ]
+    return rows.filter { $0.ours != nil }
+  }
+
+  func table() -> String {
+    var lines = ["| what | goal | ours | peer | its figure | ratio | |", "|---|---|---|---|---|---|---|"]
+    for row in rows() {
+      guard let ours = row.ours else { continue }
+      let ratio = row.theirs.map { $0 == 0 ? 0 : ours / $0 } ?? 0
+      let unit = row.unit.isEmpty ? "" : " \(row.unit)"
+      lines.append(
+        "| \(row.what) | \(row.goal) | \(BenchLine.short(ours))\(unit) | \(row.peer) | "
+          + "\(row.theirs.map { BenchLine.short($0) + unit } ?? "") | "
+          + "\(row.theirs == nil ? "" : String(format: "%.2f", ratio)) | "
+          + "\(row.goal.isEmpty ? "" : row.holds(ours, ratio) ? "reached" : "**missed**") |")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private var spread: String {
+    figures.keys.sorted().map { name in
+      let values = figures[name]!.sorted()
+      return "| \(name) | \(BenchLine.short(values.first!)) | \(BenchLine.short(median(name)!)) | \(BenchLine.short(values.last!)) | \(values.count) |"
+    }.joined(separator: "\n")
+  }
+
+  /// Writes the tables under the heading "Figures"; what stands above and after is kept.
+  func write(to path: String) throws {
+    let begin = "<!-- figures -->"
+    let end = "<!-- /figures -->"
+    let former = (try? String(contentsOfFile: path, encoding: .utf8)) ?? "# Benchmarks\n\n\(begin)\n\(end)\n"
+    guard let first = former.range(of: begin), let last = former.range(of: end) else {
+      throw Failure("\(path) has no place for the figures: \(begin) and \(end)")
+    }
+    let text = """
+      \(begin)
+      ## Figures
+
+      \(machine). Medians of \(runs) runs of \(BenchLine.short(seconds)) s each, \
+      \(ISO8601DateFormatter().string(from: began).prefix(10)). Load average of the last minute at the end: \(load).
+
+      \(table())
+
+      \(missing.map { "- Left out: \($0)" }.joined(separator: "\n"))
+
+      <details><summary>All figures: least, median, greatest, how many</summary>
+
+      | figure | least | median | greatest | runs |
+      |---|---|---|---|---|
+      \(spread)
+
+      </details>
+      \(end)
+      """
+    try (former[..<first.lowerBound] + text + former[last.upperBound...]).write(toFile: path, atomically: true, encoding: .utf8)
+  }
+
+  private var load: String {
+    ((try? String(contentsOfFile: "/proc/loadavg", encoding: .utf8)) ?? "?").split(separator: " ").first.map(String.init) ?? "?"
+  }
+
+  private var machine: String {
+    let cpu = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8))?.split(separator: "\n")
+      .first { $0.hasPrefix("model name") }?.split(separator: ":").last?.trimmingCharacters(in: .whitespaces)
+    var name = utsname()
+    uname(&name)
+    let release = withUnsafePointer(to: &name.release) {
+      $0.withMemoryRebound(to: CChar.self, capacity: 65) { String(cString: $0) }
+    }
+    return "\(ProcessInfo.processInfo.activeProcessorCount) cores of \(cpu ?? "an unknown processor"), Linux \(release)"
+  }
+}
+
+extension BenchLine {
+  /// Three digits that matter, and thousands apart.
+  static func short(_ value: Double) -> String {
+    guard value != 0 else { return "0" }
+    if abs(value) < 100 { return String(format: "%.3g", value) }
+    let scale = pow(10, (log10(abs(value))).rounded(.down) - 2)
+    return Int((value / scale).rounded() * scale).formatted(.number.grouping(.automatic).locale(Locale(identifier: "en_US")))
+  }
+}
+
+/// A server that we are compared with, on a port and in a folder of its own.
+final class Peer {
+  let port: UInt16
+  let pid: Int32
+  private let process: Process
+  private let folder: String
+
+  static let redisPath = find("redis-server")
+  static let natsPath = find("nats-server")
+
+  private static func find(_ name: String) -> String? {
+    let path = getenv("PATH").map { String(cString: $0) } ?? ""
+    let folders = path.split(separator: ":").map(String.init) + ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
+    return folders.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
+  }
+
+  static func redis(in parent: String, append: Bool) throws -> Peer {
+    try Peer(redisPath!, in: parent) { port, folder in
+      ["--port", "\(port)", "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--tcp-backlog", "4096"]
+        + ["--maxclients", "10000", "--client-output-buffer-limit", "pubsub 0 0 0"]
+        + (append ? ["--appendonly", "yes", "--appendfsync", "always"] : ["--appendonly", "no"])
+    }
+  }
+
+  static func nats(in parent: String) throws -> Peer {
+    try Peer(natsPath!, in: parent) { port, _ in ["-a", "127.0.0.1", "-p", "\(port)"] }
+  }
+
+  private init(_ path: String, in parent: String, _ arguments: (UInt16, String) -> [String]) throws {
+    port = try BenchCluster.freePort()
+    folder = "\(parent)/tinysns-peer-\(getpid())-\(port)"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    process = Process()
+    process.executableURL = URL(fileURLWithPath: path)
+    process.arguments = arguments(port, folder)
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    pid = process.processIdentifier
+    for _ in 0..<200 {
+      if PortCheck.isListening(port) { return }
+      usleep(20_000)
+    }
+    throw Failure("\(path) does not listen")
+  }
+
+  deinit {
+    process.terminate()
+    process.waitUntilExit()
+    try? FileManager.default.removeItem(atPath: folder)
+  }
+}
+
+extension PortCheck {
+  /// Whether somebody listens on this port here.
+  static func isListening(_ port: UInt16) -> Bool {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    return withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+      }
+    }
+  }
+}
