@@ -114,10 +114,13 @@ struct BenchLine {
   var more: [(key: String, value: Double)] = []
 
   var json: String {
-    func number(_ value: Double?) -> String { value.map { String(format: "%.10g", ($0 * 1000).rounded() / 1000) } ?? "null" }
+    func number(_ value: Double?) -> String {
+      value.map { String(format: "%.10g", ($0 * 1000).rounded() / 1000) } ?? "null"
+    }
     var fields = [
       "\"bench\":\"\(bench)\"", "\"case\":\"\(name)\"", "\"rate_per_s\":\(number(ratePerSecond))",
-      "\"p50_us\":\(number(times?.p50_us))", "\"p99_us\":\(number(times?.p99_us))", "\"max_us\":\(number(times?.max_us))",
+      "\"p50_us\":\(number(times?.p50_us))", "\"p99_us\":\(number(times?.p99_us))",
+      "\"max_us\":\(number(times?.max_us))",
     ]
     fields += more.map { "\"\($0.key)\":\(number($0.value))" }
     return "{" + fields.joined(separator: ",") + "}"
@@ -127,7 +130,8 @@ struct BenchLine {
     var text = "\(bench) \(name):"
     if ratePerSecond > 0 { text += " \(Int(ratePerSecond.rounded())) a second" }
     if let times {
-      text += String(format: ", p50 %.3f ms, p99 %.3f ms, max %.3f ms", times.p50_us / 1e3, times.p99_us / 1e3, times.max_us / 1e3)
+      text += String(
+        format: ", p50 %.3f ms, p99 %.3f ms, max %.3f ms", times.p50_us / 1e3, times.p99_us / 1e3, times.max_us / 1e3)
     }
     for (key, value) in more { text += String(format: ", %@ %.6g", key, value) }
     return text

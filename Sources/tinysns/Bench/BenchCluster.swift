@@ -91,7 +91,9 @@ final class BenchCluster: @unchecked Sendable {
   func available() throws -> MasterStatus {
     let deadline = Clock.now() + .seconds(10)
     while Clock.now() < deadline {
-      if let master = status()?.masters.first(where: { $0.state == .available || $0.state == .serving }) { return master }
+      if let master = status()?.masters.first(where: { $0.state == .available || $0.state == .serving }) {
+        return master
+      }
       usleep(2_000)
     }
     throw Failure("no master serves")

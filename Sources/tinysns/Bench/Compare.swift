@@ -16,7 +16,8 @@ struct BenchCompare: ParsableCommand {
       """)
   @Option(help: "Rounds; medians are told.") var runs = 5
   @Option(help: "Seconds of each measurement.") var seconds = 4.0
-  @Option(help: "The file to write; its text above the first table is kept.", completion: .file()) var output = "BENCHMARKS.md"
+  @Option(help: "The file to write; its text above the first table is kept.", completion: .file()) var output =
+    "BENCHMARKS.md"
   @Option(help: "Only these: fanout, post, latency, timeline, failover, start, storm, idle.") var only: [String] = []
   @Option(help: "Where clusters and peers keep their files.") var folder: String?
   @Option(help: "Posts in the long log.") var posts = 1_000_000
@@ -24,7 +25,8 @@ struct BenchCompare: ParsableCommand {
 
   func run() throws {
     var comparison = Comparison(
-      runs: runs, seconds: seconds, folder: folder ?? FileManager.default.temporaryDirectory.path, posts: posts, kills: kills)
+      runs: runs, seconds: seconds, folder: folder ?? FileManager.default.temporaryDirectory.path, posts: posts,
+      kills: kills)
     try comparison.measure(only.isEmpty ? Comparison.parts : only)
     try comparison.write(to: output)
     Progress.clear()
@@ -303,14 +305,16 @@ struct Comparison {
       ] {
         rows.append(
           Row(
-            what: "fan-out to \(name) watchers, deliveries/s", goal: isGoal && least > 0 ? "≥ \(least) ×" : "", ours: ours,
+            what: "fan-out to \(name) watchers, deliveries/s", goal: isGoal && least > 0 ? "≥ \(least) ×" : "",
+            ours: ours,
             peer: peer, theirs: median("fanout \(watchers) \(key)"), holds: { $1 >= least }))
       }
     }
     for count in [1, 50, 800] {
       rows.append(
         Row(
-          what: "durable posts/s, \(count) in flight", goal: count > 1 ? "≥ 1.0 ×" : "", ours: median("post \(count) ours 1"),
+          what: "durable posts/s, \(count) in flight", goal: count > 1 ? "≥ 1.0 ×" : "",
+          ours: median("post \(count) ours 1"),
           peer: "Redis XADD, appendfsync always", theirs: median("post \(count) redis"), holds: { $1 >= 1 }))
       rows.append(
         Row(
@@ -325,7 +329,8 @@ struct Comparison {
     let sync = median("fdatasync p50")
     rows += [
       Row(
-        what: "one post alone: acknowledged, p50", goal: "≤ 3 ×", ours: median("post 1 ours 1 p50"), peer: "fdatasync p50",
+        what: "one post alone: acknowledged, p50", goal: "≤ 3 ×", ours: median("post 1 ours 1 p50"),
+        peer: "fdatasync p50",
         theirs: sync, holds: { $1 <= 3 }, unit: "µs"),
       Row(
         what: "post → follower at 1,000 posts/s, 100 watchers, p50", goal: "≤ 4 ×", ours: median("latency p50"),
@@ -340,7 +345,8 @@ struct Comparison {
         what: "the same, p50", goal: "≤ 1.2 ×", ours: median("timeline \(posts) p50"), peer: "with 10,000 posts",
         theirs: median("timeline 10000 p50"), holds: { $1 <= 1.2 }, unit: "µs"),
       Row(
-        what: "failover, \(kills) × SIGKILL, p50", goal: "≤ 50,000 µs", ours: median("failover p50"), peer: "", theirs: nil,
+        what: "failover, \(kills) × SIGKILL, p50", goal: "≤ 50,000 µs", ours: median("failover p50"), peer: "",
+        theirs: nil,
         holds: { ours, _ in ours <= 50_000 }, unit: "µs"),
       Row(
         what: "the same, p99", goal: "≤ 250,000 µs", ours: median("failover p99"), peer: "", theirs: nil,
@@ -388,7 +394,8 @@ struct Comparison {
   private var spread: String {
     figures.keys.sorted().map { name in
       let values = figures[name]!.sorted()
-      return "| \(name) | \(BenchLine.short(values.first!)) | \(BenchLine.short(median(name)!)) | \(BenchLine.short(values.last!)) | \(values.count) |"
+      return
+        "| \(name) | \(BenchLine.short(values.first!)) | \(BenchLine.short(median(name)!)) | \(BenchLine.short(values.last!)) | \(values.count) |"
     }.joined(separator: "\n")
   }
 
@@ -420,11 +427,13 @@ struct Comparison {
       </details>
       \(end)
       """
-    try (former[..<first.lowerBound] + text + former[last.upperBound...]).write(toFile: path, atomically: true, encoding: .utf8)
+    try (former[..<first.lowerBound] + text + former[last.upperBound...]).write(
+      toFile: path, atomically: true, encoding: .utf8)
   }
 
   private var load: String {
-    ((try? String(contentsOfFile: "/proc/loadavg", encoding: .utf8)) ?? "?").split(separator: " ").first.map(String.init) ?? "?"
+    ((try? String(contentsOfFile: "/proc/loadavg", encoding: .utf8)) ?? "?").split(separator: " ").first.map(
+      String.init) ?? "?"
   }
 
   private var machine: String {
@@ -445,7 +454,8 @@ extension BenchLine {
     guard value != 0 else { return "0" }
     if abs(value) < 100 { return String(format: "%.3g", value) }
     let scale = pow(10, (log10(abs(value))).rounded(.down) - 2)
-    return Int((value / scale).rounded() * scale).formatted(.number.grouping(.automatic).locale(Locale(identifier: "en_US")))
+    return Int((value / scale).rounded() * scale).formatted(
+      .number.grouping(.automatic).locale(Locale(identifier: "en_US")))
   }
 }
 
@@ -461,7 +471,8 @@ final class Peer {
 
   private static func find(_ name: String) -> String? {
     let path = getenv("PATH").map { String(cString: $0) } ?? ""
-    let folders = path.split(separator: ":").map(String.init) + ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
+    let folders =
+      path.split(separator: ":").map(String.init) + ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
     return folders.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
   }
 

@@ -10,7 +10,8 @@ import Topology
 
 struct BenchFailover: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "failover", abstract: "The pause of a user when the master is killed: from SIGKILL to the next acknowledged post.")
+    commandName: "failover",
+    abstract: "The pause of a user when the master is killed: from SIGKILL to the next acknowledged post.")
   @OptionGroup var options: BenchOptions
   @Option(help: "How often.") var kills = 100
 
@@ -23,7 +24,8 @@ struct BenchFailover: ParsableCommand {
   }
 
   static func measure(_ cluster: BenchCluster, _ kills: Int, _ options: BenchOptions) async throws {
-    let client = try TinySNSClient(router: cluster.deployment.routerEndpoint, user: Bench.freshLabel("k"), register: true)
+    let client = try TinySNSClient(
+      router: cluster.deployment.routerEndpoint, user: Bench.freshLabel("k"), register: true)
     _ = try await client.post("first")
     var pauses: [Interval] = []
     for number in 1...kills {
@@ -84,7 +86,8 @@ struct BenchStart: ParsableCommand {
 struct BenchStorm: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "storm",
-    abstract: "All clients fail over at once: from SIGKILL until the last watcher has seen the next post, without a gap.")
+    abstract:
+      "All clients fail over at once: from SIGKILL until the last watcher has seen the next post, without a gap.")
   @OptionGroup var options: BenchOptions
   @Option(help: "Watching clients.") var clients = 2_000
 
@@ -135,7 +138,9 @@ struct BenchStorm: ParsableCommand {
     func wait(for number: Int, within time: Interval) async throws {
       let deadline = Clock.now() + time
       while watchers.behind(number) > 0 {
-        guard Clock.now() < deadline else { throw Failure("\(watchers.behind(number)) of \(count) watchers missed post \(number)") }
+        guard Clock.now() < deadline else {
+          throw Failure("\(watchers.behind(number)) of \(count) watchers missed post \(number)")
+        }
         try await Task.sleep(for: .milliseconds(2))
       }
     }
@@ -166,7 +171,8 @@ struct BenchStorm: ParsableCommand {
 
 struct BenchIdle: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "idle", abstract: "What a cluster costs that does nothing: processor time, memory, memory a connected client.")
+    commandName: "idle",
+    abstract: "What a cluster costs that does nothing: processor time, memory, memory a connected client.")
   @OptionGroup var options: BenchOptions
   @Option(help: "Connected clients that watch.") var clients = 1_000
 

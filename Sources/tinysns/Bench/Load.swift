@@ -259,7 +259,8 @@ struct LoadBuilder {
     endScript()
     for _ in 0..<256 {
       let text = text()
-      steps.append(load_step(session: 0, body: add(bytes: Array("PUB c \(text.utf8.count)\r\n\(text)\r\n".utf8)), kind: 0))
+      steps.append(
+        load_step(session: 0, body: add(bytes: Array("PUB c \(text.utf8.count)\r\n\(text)\r\n".utf8)), kind: 0))
     }
   }
 

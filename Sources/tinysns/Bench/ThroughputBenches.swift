@@ -8,7 +8,9 @@ import Topology
 struct BenchPost: ParsableCommand {
   static let configuration = CommandConfiguration(commandName: "post", abstract: "Durable posts.")
   @OptionGroup var options: BenchOptions
-  @Option(name: .customLong("in-flight"), parsing: .upToNextOption, help: "Posts under way.") var inFlight = [1, 50, 800]
+  @Option(name: .customLong("in-flight"), parsing: .upToNextOption, help: "Posts under way.") var inFlight = [
+    1, 50, 800,
+  ]
   @Option(help: "Posts a second, instead of as many as can be.") var rate = 0.0
 
   func run() throws {
@@ -19,7 +21,9 @@ struct BenchPost: ParsableCommand {
     }
   }
 
-  static func measure(_ inFlight: Int, rate: Double, _ options: BenchOptions, _ cluster: BenchCluster) throws -> BenchLine {
+  static func measure(_ inFlight: Int, rate: Double, _ options: BenchOptions, _ cluster: BenchCluster) throws
+    -> BenchLine
+  {
     var plan = try cluster.plan(.post, label: Bench.freshLabel("p"), seconds: options.seconds)
     plan.sessions = min(8, inFlight)
     plan.inFlight = inFlight
@@ -62,9 +66,11 @@ struct BenchFanout: ParsableCommand {
     let report = try Bench.run(plan)
     let count = max(Double(report.deliveries), 1)
     return BenchLine(
-      bench: "fanout", name: "watchers=\(watchers)", ratePerSecond: report.deliveryRate, times: report.times[rate > 0 ? 7 : 0],
+      bench: "fanout", name: "watchers=\(watchers)", ratePerSecond: report.deliveryRate,
+      times: report.times[rate > 0 ? 7 : 0],
       more: [
-        ("posts_per_s", report.requestRate), ("posts_an_update", Double(report.deliveries) / max(Double(report.updates), 1)),
+        ("posts_per_s", report.requestRate),
+        ("posts_an_update", Double(report.deliveries) / max(Double(report.updates), 1)),
         ("gaps", Double(report.gaps)),
         ("masters", Double(cluster.deployment.topology.masters.count)),
         ("master_cpu_us", report.serverCPU / count * 1e6), ("load_cpu_us", report.ownCPU / count * 1e6),
@@ -78,7 +84,8 @@ struct BenchMixed: ParsableCommand {
     abstract: "DeathStarBench's mix of home timelines, users' timelines and posts on a graph of friends.",
     discussion: "60 % home timelines, 30 % one user's timeline, 10 % posts, users drawn uniformly, pages of 10.")
   @OptionGroup var options: BenchOptions
-  @Option(help: "Edges of friendships, a pair of numbers a line; default: a Zipf graph.", completion: .file()) var graph: String?
+  @Option(help: "Edges of friendships, a pair of numbers a line; default: a Zipf graph.", completion: .file())
+  var graph: String?
   @Option(help: "Users of the Zipf graph.") var users = 2_000
   @Option(help: "Users that watch their home timelines.") var watchers = 500
   @Option(help: "Requests under way.") var inFlight = 50
@@ -170,7 +177,10 @@ struct BenchTimeline: ParsableCommand {
     return BenchLine(
       bench: "timeline", name: "\(before == 0 ? "newest" : "older"),followees=\(followed),posts=\(posts)",
       ratePerSecond: report.requestRate, times: report.times[0],
-      more: [("master_cpu_us", report.serverCPU / max(Double(report.requests), 1) * 1e6), ("refused", Double(report.refused))])
+      more: [
+        ("master_cpu_us", report.serverCPU / max(Double(report.requests), 1) * 1e6),
+        ("refused", Double(report.refused)),
+      ])
   }
 
   /// Posts by 1,000 authors in turn.
