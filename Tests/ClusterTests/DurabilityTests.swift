@@ -53,7 +53,7 @@ extension RealProcesses {
         let file = cluster.folder + "/trace.txt"
         let trace = try Command(
           [
-            "-f", "-s", "2048", "-o", file, "-p", "\(master)", "-e",
+            "-f", "-s", "8192", "-o", file, "-p", "\(master)", "-e",
             "trace=fdatasync,fsync,pwrite64,sendto,sendmsg,write,recvfrom",
           ], in: cluster.folder, program: Self.strace)
         defer { trace.kill(SIGINT) }
