@@ -1,4 +1,4 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.2
 // The package of Tiny SNS. Targets depend on each other one way only, from top to bottom of ARCHITECTURE.md's map;
 // Tests/ArchitectureTests holds this file and every `import` to it.
 import PackageDescription

@@ -13,7 +13,7 @@ binary=$root/.build/release/tinysns
 log=$root/.build/run.log
 # Made when a build begins and put here when it has succeeded: whatever is newer than it is not in the binary.
 stamp=$root/.build/run.stamp
-swift_least=6.1
+swift_least=6.2
 
 say() { printf '%s\n' "$*" >&2; }
 fail() {
@@ -193,9 +193,7 @@ if [ "${1:-}" = test ]; then
 fi
 is_fresh || build
 # Where the topology is not given, it is the one beside this script.
-case " $* " in
-  *' --topology '* | *' --topology='*) ;;
-  *) cd "$root" ;;
-esac
+TINYSNS_TOPOLOGY=${TINYSNS_TOPOLOGY:-$root/topology.yaml}
+export TINYSNS_TOPOLOGY
 [ $# -gt 0 ] || set -- up
 exec "$binary" "$@"

@@ -79,7 +79,6 @@ final class LoopState {
     var updates: SocketBox?
     /// The earliest entry of this session in the heap of wake-ups.
     var queuedWake = Instant.distantFuture
-    var isReady = false
 
     init(core: ClientCore, router: String, handlers: SessionHandlers) {
       self.core = core

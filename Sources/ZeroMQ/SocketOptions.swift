@@ -29,6 +29,9 @@ public enum SocketOption: Sendable {
   case routingID([UInt8])
   /// XPUB: hand every subscription up, not only the first one of each topic. Default: no.
   case xpubVerbose(Bool)
+  /// XPUB: a subscription counts only if `subscribe` with the same bytes is set on this socket right after its message was
+  /// received. Default: no.
+  case xpubManual(Bool)
   /// SUB: receive messages that begin with these bytes.
   case subscribe([UInt8])
   /// SUB: take back one subscription of these bytes.
@@ -83,6 +86,7 @@ extension Socket {
     case .routerHandover(let on): try set(ZMQ_ROUTER_HANDOVER, on)
     case .routingID(let id): try set(ZMQ_ROUTING_ID, bytes: id)
     case .xpubVerbose(let on): try set(ZMQ_XPUB_VERBOSE, on)
+    case .xpubManual(let on): try set(ZMQ_XPUB_MANUAL, on)
     case .subscribe(let prefix): try set(ZMQ_SUBSCRIBE, bytes: prefix)
     case .unsubscribe(let prefix): try set(ZMQ_UNSUBSCRIBE, bytes: prefix)
     case .handshakeInterval(let time): try set(ZMQ_HANDSHAKE_IVL, milliseconds(time))

@@ -43,6 +43,11 @@ extension RealProcesses {
         try updates.set(.sendHighWaterMark(0))
         try updates.connect(try #require(master.timelines))
         try updates.set(.subscribe(Wire.encode(watching.topic)))
+        // Somebody who has no topic, and asks for everything, or for all that begins like it.
+        let curious = try context.makeSocket(.sub)
+        try curious.set(.sendHighWaterMark(0))
+        try curious.connect(try #require(master.timelines))
+        try curious.set(.subscribe([]), .subscribe([Wire.encode(watching.topic)[0]]))
         let marker = try await Self.receive(updates, frames: 2)
         #expect(marker == [Wire.encodeUpdateHeader(topic: watching.topic, sequence: watching.sequence), []])
         for offset in 0..<3 as Range<UInt64> {
@@ -56,6 +61,10 @@ extension RealProcesses {
           #expect(update.topic == watching.topic && update.sequence == watching.sequence + offset)
           #expect(update.post?.id == id && update.post?.text == text && update.post?.author == "alice")
         }
+        // What it subscribes to now is answered by a marker, so all that came before would have come.
+        try curious.set(.subscribe(Wire.encode(watching.topic)))
+        let first = try await Self.receive(curious, frames: 2)
+        #expect(first == [Wire.encodeUpdateHeader(topic: watching.topic, sequence: watching.sequence + 3), []])
       }
     }
   }

@@ -375,6 +375,9 @@ public struct MasterCore: Sendable {
     close(peer, into: &actions) { .sessionLost($0) }
   }
 
+  /// Whether some session watches a timeline under this topic.
+  public func isWatched(_ topic: Topic) -> Bool { watches.position(of: topic) != nil }
+
   /// Somebody subscribed to a topic: it learns the topic's next number.
   public mutating func onSubscribed(_ topic: Topic, into actions: inout [MasterAction]) {
     if let position = watches.position(of: topic) { actions.append(.mark(position)) }

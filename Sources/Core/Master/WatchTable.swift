@@ -37,8 +37,6 @@ struct WatchTable: Sendable {
 
   var count: Int { slotByKey.count }
 
-  func isWatched(_ key: TimelineKey) -> Bool { slotByKey[key] != nil }
-
   /// The state of a watched topic.
   func position(of topic: Topic) -> Watching? {
     guard let slot = slotByTopic[topic], let timeline = slots[slot] else { return nil }

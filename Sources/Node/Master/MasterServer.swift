@@ -79,7 +79,7 @@ public struct MasterServer: ~Copyable {
         endpoint = options.timelines
         let timelines = try context.makeSocket(.xpub)
         try timelines.set(
-          .xpubVerbose(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
+          .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
           .maxMessageSize(Limits.subscriptionBytes), .backlog(4_096), .handshakeInterval(.seconds(5)),
           .ipv6(endpoint.contains("[")))
         let timelinesEndpoint = try timelines.bind(endpoint)
@@ -206,7 +206,7 @@ public struct MasterServer: ~Copyable {
         case .signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
         case .bell: takeResults(at: now)
         case .requests: try receiveRequests(at: now)
-        case .timelines: try receiveSubscriptions()
+        case .timelines: try receiveSubscriptions(at: now)
         case .mesh: try receiveMesh(at: now)
         case .router: try receiveRouter(at: now)
         case .supervisor: try drain(sockets.supervisor.socket)
@@ -265,12 +265,21 @@ public struct MasterServer: ~Copyable {
     complain("a message is \(error.explanation)", "requests", at: now)
   }
 
-  private mutating func receiveSubscriptions() throws(ZMQError) {
+  /// A subscription counts if it is to a topic that some session watches: whoever asks for less (every prefix would match) or
+  /// guesses hears nothing.
+  private mutating func receiveSubscriptions(at now: Instant) throws(ZMQError) {
     for _ in 0..<Self.messagesPerTurn {
       guard try sockets.timelines.receive(into: &message) == .received else { return }
-      // Subscriptions to anything but a topic match nothing that is ever published.
-      guard let (subscribe, topic) = message.withBytes({ Wire.decodeSubscription($0) }), subscribe else { continue }
-      core.onSubscribed(topic, into: &actions)
+      guard let (subscribe, topic) = message.withBytes({ Wire.decodeSubscription($0) }) else {
+        complain("a subscription to what is no topic", "timelines", at: now)
+        continue
+      }
+      if !subscribe {
+        try sockets.timelines.set(.unsubscribe(Wire.encode(topic)))
+      } else if core.isWatched(topic) {
+        try sockets.timelines.set(.subscribe(Wire.encode(topic)))
+        core.onSubscribed(topic, into: &actions)
+      }
     }
   }
 

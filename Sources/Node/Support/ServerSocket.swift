@@ -25,6 +25,9 @@ struct ServerSocket: ~Copyable {
   let boundEndpoint: String
   private var frames = Multipart(maxFrames: Limits.frames)
   private var shutOut: Set<PeerID> = []
+  /// In the order in which they were shut out, as a ring of `shutOutMax`.
+  private var shutOutOrder: [PeerID] = []
+  private var nextToForget = 0
 
   /// Opens and binds the socket.
   ///
@@ -68,8 +71,15 @@ struct ServerSocket: ~Copyable {
 
   /// From now on, drop what comes on this connection.
   mutating func shutOutPeer(_ peer: PeerID) {
-    if shutOut.count >= Self.shutOutMax { shutOut.removeAll(keepingCapacity: true) }
-    shutOut.insert(peer)
+    guard shutOut.insert(peer).inserted else { return }
+    if shutOutOrder.count < Self.shutOutMax {
+      shutOutOrder.append(peer)
+      return
+    }
+    // Peers are numbered afresh with every connection: the oldest is long gone.
+    shutOut.remove(shutOutOrder[nextToForget])
+    shutOutOrder[nextToForget] = peer
+    nextToForget = (nextToForget + 1) % Self.shutOutMax
   }
 
   /// Sends to a peer: `.unroutable` if it is gone, `.wouldBlock` if it does not read.

@@ -19,7 +19,7 @@ enum ClientLine: Equatable {
     FOLLOW NAME     follow somebody
     UNFOLLOW NAME   no longer
     LIST            all users, and who follows you
-    TIMELINE        your timeline: the last 20 posts, then live; each line you type is a post; /back returns here
+    TIMELINE        your timeline: the last 20 posts, then live; each line you type is a post; /back or Ctrl-D returns here
     POST TEXT       post without entering the timeline
     HELP            this
     QUIT            leave (or Ctrl-D)

@@ -10,7 +10,7 @@ import Topology
 /// The option that all commands have.
 struct TopologyOption: ParsableArguments {
   @Option(name: .customLong("topology"), help: "The file that describes the cluster.", completion: .file())
-  var path = "topology.yaml"
+  var path = ProcessInfo.processInfo.environment["TINYSNS_TOPOLOGY"] ?? "topology.yaml"
 
   func load() throws -> Deployment { try Deployment(path: path) }
 }
