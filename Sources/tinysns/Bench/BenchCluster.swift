@@ -39,7 +39,10 @@ final class BenchCluster: @unchecked Sendable {
     deployment = try Deployment(path: path)
   }
 
-  deinit {
+  deinit { remove() }
+
+  /// Stops it, and removes its folder. Who hands the cluster to a task calls this: the process may end before the task lets go of it.
+  func remove() {
     stop()
     if let folder { try? FileManager.default.removeItem(atPath: folder) }
   }

@@ -19,6 +19,7 @@ struct BenchFailover: ParsableCommand {
     var options = options
     options.topologyLine += ["respawn_delay: 1s"]
     let cluster = try options.cluster(masters: max(options.masters, 4))
+    defer { cluster.remove() }
     let (kills, measured) = (kills, options)
     try Bench.wait { try await Self.measure(cluster, kills, measured) }
   }
@@ -93,6 +94,7 @@ struct BenchStorm: ParsableCommand {
 
   func run() throws {
     let cluster = try options.cluster(masters: max(options.masters, 3))
+    defer { cluster.remove() }
     let (options, clients) = (options, clients)
     try Bench.wait { try await Self.measure(cluster, clients, options) }
   }
