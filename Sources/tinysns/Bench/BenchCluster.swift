@@ -22,7 +22,7 @@ final class BenchCluster: @unchecked Sendable {
     try FileManager.default.createDirectory(atPath: folder!, withIntermediateDirectories: true)
     let path = folder! + "/topology.yaml"
     let text = """
-      router: { port: \(try Self.freePort()) }
+      router: { port: \(try PortCheck.freePort()) }
       hosts:
         local: { masters: \(masters), first_port: 0 }
       state: var
@@ -67,23 +67,6 @@ final class BenchCluster: @unchecked Sendable {
     try process.run()
     process.waitUntilExit()
     guard process.terminationStatus == 0 else { throw Failure("`tinysns \(command)` failed") }
-  }
-
-  /// A port that nobody had a moment ago.
-  static func freePort() throws -> UInt16 {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let code = withUnsafeMutablePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-        bind(descriptor, address, size) == 0 ? getsockname(descriptor, address, &size) : -1
-      }
-    }
-    guard code == 0 else { throw Failure("no free port") }
-    return UInt16(bigEndian: address.sin_port)
   }
 
   // MARK: Who is there

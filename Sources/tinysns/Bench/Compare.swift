@@ -115,8 +115,8 @@ struct Comparison {
       me.note("fanout \(watchers) ours gaps", Double(report.gaps))
     }
     attempt("fan-out of libzmq") { me in
-      me.note("fanout \(watchers) zmq", try Bench.run(plan(.zmq, try BenchCluster.freePort())).deliveryRate)
-      var each = plan(.zmq, try BenchCluster.freePort())
+      me.note("fanout \(watchers) zmq", try Bench.run(plan(.zmq, try PortCheck.freePort())).deliveryRate)
+      var each = plan(.zmq, try PortCheck.freePort())
       each.topicEach = true
       me.note("fanout \(watchers) zmq each", try Bench.run(each).deliveryRate)
     }
@@ -489,7 +489,7 @@ final class Peer {
   }
 
   private init(_ path: String, in parent: String, _ arguments: (UInt16, String) -> [String]) throws {
-    port = try BenchCluster.freePort()
+    port = try PortCheck.freePort()
     folder = "\(parent)/tinysns-peer-\(getpid())-\(port)"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     process = Process()
