@@ -27,6 +27,7 @@ let package = Package(
     // C
     .systemLibrary(name: "CZMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
     .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
+    .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .target(name: "CSpawn"),
     .target(name: "CLoad", dependencies: ["CZMQ"]),
 
@@ -65,7 +66,7 @@ let package = Package(
     .target(
       name: "Node",
       dependencies: [
-        "Core", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
+        "Core", "CSodium", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),

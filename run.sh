@@ -24,7 +24,7 @@ fail() {
 # ---------------------------------------------------------------- what has to be there
 
 # The libraries that Tiny SNS is built on, and what Swift itself needs to run, to link and to fetch packages.
-debian_packages='libzmq3-dev libsqlite3-dev libedit-dev pkg-config
+debian_packages='libzmq3-dev libsodium-dev libsqlite3-dev libedit-dev pkg-config
   g++ libc6-dev git ca-certificates libcurl4 libxml2 libncurses6'
 
 # Whether a Debian package is installed. Newer releases have given some libraries a name that ends in t64.

@@ -10,6 +10,10 @@ public enum Limits {
   /// A post's length in UTF-8 bytes. Four times a long tweet; keeps a page of posts within one message.
   public static let postBytes = 1_024
 
+  /// A password's length in UTF-8 bytes: at least what NIST SP 800-63B asks for, at most a long sentence.
+  public static let passwordBytesMin = 8
+  public static let passwordBytesMax = 256
+
   // MARK: Messages
 
   /// A message from a client to a router or master, in bytes: a post at its longest, and room.
@@ -21,6 +25,25 @@ public enum Limits {
   public static let messageBytes = 16 << 20
   /// Frames of a message, its ZeroMQ identity frame not counted.
   public static let frames = 2
+
+  /// A session token, in bytes; with room for later versions.
+  public static let tokenBytes = 256
+
+  // MARK: Logging in
+
+  /// Wrong passwords in a row for one name before each further one has to wait, and the wait. Whoever has a token never waits.
+  public static let attemptsPerName = 10
+  public static let attemptsPerNameEvery = Interval.seconds(10)
+  /// The same of one address, whatever the names.
+  public static let attemptsPerAddress = 50
+  public static let attemptsPerAddressEvery = Interval.seconds(2)
+  /// The same of all clients on the server's own machine.
+  public static let attemptsPerLoopback = 5_000
+  public static let attemptsPerLoopbackEvery = Interval.milliseconds(10)
+  /// Names and addresses whose attempts are counted.
+  public static let attemptsTracked = 65_536
+  /// Revoked tokens of an account that are remembered one by one; at one more all of its tokens are revoked.
+  public static let revocationsPerAccount = 256
 
   // MARK: A master's sessions
 

@@ -10,7 +10,8 @@ import Runtime
 /// got no answer is repeated there, and takes effect once. All calls may be made from any thread or task.
 ///
 /// ```swift
-/// let client = try TinySNSClient(router: "tcp://127.0.0.1:3010", user: "alice", register: true)
+/// let client = try TinySNSClient(
+///   router: "tcp://127.0.0.1:3010", user: "alice", password: Password("correct horse"), register: true)
 /// let id = try await client.post("hello")
 /// for try await posts in client.watch(after: id) { print(posts) }
 /// ```
@@ -25,12 +26,16 @@ public final class TinySNSClient: Sendable {
   ///
   /// - Parameters:
   ///   - router: the router's endpoint, `tcp://HOST:PORT`.
-  ///   - register: create the account if the name is new.
+  ///   - password: the user's. Needed once: from then on the client logs in with the token that it got, over any failover.
+  ///   - token: of an earlier login (`onToken`), instead of the password or besides it.
+  ///   - register: create the account, with the password, if the name is new.
   ///   - timing: the cluster's times, if they are not the default ones.
   ///   - loop: shared between clients; nil: a thread of its own.
+  ///   - onToken: given a token for later logins: keep it as secret as the password. Called on the loop's thread.
   ///   - onNote: told when the master is lost, another one serves, or none is to be had. Called on the loop's thread.
   public init(
-    router: String, user: String, register: Bool = false, timing: Timing = Timing(), loop: ClientLoop? = nil,
+    router: String, user: String, password: Password? = nil, token: SessionToken? = nil, register: Bool = false,
+    timing: Timing = Timing(), loop: ClientLoop? = nil, onToken: @escaping @Sendable (SessionToken) -> Void = { _ in },
     onNote: @escaping @Sendable (Note) -> Void = { _ in }
   ) throws(ClientError) {
     self.user = user
@@ -38,8 +43,9 @@ public final class TinySNSClient: Sendable {
     let session = SessionReference()
     self.session = session
     self.loop.perform { state in
-      let core = ClientCore(user: user, register: register, timing: timing, random: .system)
-      session.id = state.open(core, router: router, handlers: SessionHandlers(note: onNote))
+      let core = ClientCore(
+        user: user, register: register, password: password, token: token, timing: timing, random: .system)
+      session.id = state.open(core, router: router, handlers: SessionHandlers(note: onNote, keep: onToken))
     }
   }
 
@@ -68,6 +74,20 @@ public final class TinySNSClient: Sendable {
   @discardableResult
   public func unfollow(_ name: String, timeout: Duration = defaultTimeout) async throws(ClientError) -> EventID {
     try await effect(.unfollow(name: name), timeout)
+  }
+
+  /// Sets a new password. Every other session of the user ends, and all tokens made before are no longer good; this client
+  /// goes on with the new password.
+  @discardableResult
+  public func changePassword(
+    from old: Password, to new: Password, timeout: Duration = defaultTimeout
+  ) async throws(ClientError) -> EventID {
+    try await effect(.changePassword(PasswordChange(old: old, new: new)), timeout)
+  }
+
+  /// Makes the token of this session useless, or all tokens of the user; nothing more can be asked of this client then.
+  public func logout(everywhere: Bool = false, timeout: Duration = defaultTimeout) async throws(ClientError) {
+    _ = try await effect(.logout(everywhere: everywhere), timeout)
   }
 
   /// All names of a list, in the order in which the accounts were created.

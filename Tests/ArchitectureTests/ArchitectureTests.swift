@@ -88,6 +88,7 @@ enum Repository {
     "CSpawn": [],
     "CLoad": ["CZMQ"],
     "CEdit": [],
+    "CSodium": [],
     "Model": [],
     "Core": ["Model", "DequeModule", "OrderedCollections"],
     "Wire": ["Model", "SwiftProtobuf"],
@@ -96,7 +97,7 @@ enum Repository {
     "Topology": ["Model", "Yams"],
     "Runtime": ["CSpawn", "Model"],
     "ZeroMQ": ["CZMQ"],
-    "Node": ["Core", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ", "Logging"],
+    "Node": ["Core", "CSodium", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ", "Logging"],
     "TinySNSClient": ["Core", "CSpawn", "Model", "Runtime", "Wire", "ZeroMQ", "HeapModule"],
     "Simulation": ["Core", "Log", "Model", "Wire"],
     "tinysns": [

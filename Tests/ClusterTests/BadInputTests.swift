@@ -295,7 +295,8 @@ extension RealProcesses {
         let seen = slow.lines.count
         slow.kill(SIGSTOP)
         // More than the queues between them hold.
-        let client = try TinySNSClient(router: cluster.router, user: "alice")
+        let client = try TinySNSClient(
+          router: cluster.router, user: "alice", password: Password(Cluster.password))
         let text = String(repeating: "x", count: Limits.postBytes - 10)
         let acknowledged = try await withThrowingTaskGroup(of: [Poster.Acknowledged].self) { group in
           for lane in 0..<64 {

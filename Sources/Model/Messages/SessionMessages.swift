@@ -15,6 +15,9 @@ public struct Request: Hashable, Sendable {
     case timeline(TimelineQuery)
     case watch(TimelineName)
     case unwatch(Topic)
+    case changePassword(PasswordChange)
+    /// Makes the session's token invalid, and ends the session; or all of the account's.
+    case logout(everywhere: Bool)
     case ping
     /// The client leaves; no answer.
     case bye
@@ -28,24 +31,40 @@ public struct Request: Hashable, Sendable {
 
 /// Opens a session.
 public struct Hello: Hashable, Sendable {
-  public static let currentVersion: UInt32 = 1
+  public static let currentVersion: UInt32 = 2
 
   public var version: UInt32
   public var client: ClientID
   public var user: String
-  /// Create the account if the name is new.
+  /// Create the account, with the password, if the name is new.
   public var register: Bool
   /// The newest event that the client knows of: the master answers no older state.
   public var newest: EventID
+  /// Nil proves nothing, and opens nothing.
+  public var proof: Proof?
 
   public init(
-    version: UInt32 = Hello.currentVersion, client: ClientID, user: String, register: Bool, newest: EventID
+    version: UInt32 = Hello.currentVersion, client: ClientID, user: String, register: Bool, newest: EventID,
+    proof: Proof? = nil
   ) {
     self.version = version
     self.client = client
     self.user = user
     self.register = register
     self.newest = newest
+    self.proof = proof
+  }
+}
+
+/// Sets a new password. Every other session of the account ends, and every token made before is invalid.
+public struct PasswordChange: Hashable, Sendable {
+  /// Not looked at in an operator's session.
+  public var old: Password
+  public var new: Password
+
+  public init(old: Password, new: Password) {
+    self.old = old
+    self.new = new
   }
 }
 
@@ -131,12 +150,17 @@ public struct Welcome: Hashable, Sendable {
   /// The account was created by this login.
   public var isNew: Bool
   public var head: EventID
+  /// For the next login. Nil: the one given goes on.
+  public var token: SessionToken?
 
-  public init(master: MasterIdentity, account: AccountID, isNew: Bool, head: EventID) {
+  public init(
+    master: MasterIdentity, account: AccountID, isNew: Bool, head: EventID, token: SessionToken? = nil
+  ) {
     self.master = master
     self.account = account
     self.isNew = isNew
     self.head = head
+    self.token = token
   }
 }
 
@@ -201,7 +225,7 @@ public struct Refusal: Hashable, Sendable {
     case alreadyExists = 2
     /// There is no such follow to undo.
     case notExists = 3
-    /// No account of that name.
+    /// No account of that name, in a request.
     case unknownUser = 4
     /// A name or post that the rules do not allow: empty, too long, a bad character.
     case invalidText = 5
@@ -217,6 +241,10 @@ public struct Refusal: Hashable, Sendable {
     case version = 10
     /// The master stops, or is not ready: ask the router for another.
     case unavailable = 11
+    /// The name is unknown, or the password wrong, or the token no longer good.
+    case credentials = 12
+    /// Too many wrong passwords, for this name or from this address; try again after `retryAfter`.
+    case tooManyAttempts = 13
   }
 
   public var code: Code

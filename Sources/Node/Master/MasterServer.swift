@@ -20,13 +20,16 @@ public struct MasterOptions: Sendable {
   public var router: String
   public var timing: Timing
   public var assignment: Assignment
+  public var rules: AccountRules
+  /// Bytes of memory that it takes to hash a password.
+  public var passwordMemory: Int
   public var folder: StateFolder
   /// The supervisor that wants its beats.
   public var supervisor: String
 
   public init(
     name: String, requests: String, timelines: String, log: String, router: String, timing: Timing,
-    assignment: Assignment, folder: StateFolder, supervisor: String
+    assignment: Assignment, rules: AccountRules, passwordMemory: Int, folder: StateFolder, supervisor: String
   ) {
     self.name = name
     self.requests = requests
@@ -35,6 +38,8 @@ public struct MasterOptions: Sendable {
     self.router = router
     self.timing = timing
     self.assignment = assignment
+    self.rules = rules
+    self.passwordMemory = passwordMemory
     self.folder = folder
     self.supervisor = supervisor
   }
@@ -42,8 +47,8 @@ public struct MasterOptions: Sendable {
 
 /// A master server as a process.
 ///
-/// Three threads: this loop, which never waits for the disk; a commit thread; a reader of older posts. libzmq has its own I/O
-/// thread.
+/// Four threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords.
+/// libzmq has its own I/O thread.
 public struct MasterServer: ~Copyable {
   private enum Token: Int { case signals, bell, requests, timelines, mesh, router, supervisor }
 
@@ -122,6 +127,8 @@ public struct MasterServer: ~Copyable {
   private let results: Mailbox<LogResult>
   private let commits: CommitThread
   private let reader: ReaderThread
+  private let passwords: PasswordThread
+  private let seal: TokenSeal
   private var core: MasterCore
   private var actions: [MasterAction] = []
   private var pushes = Pushes()
@@ -141,6 +148,7 @@ public struct MasterServer: ~Copyable {
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
     let signals = try StopSignals()
+    let seal = TokenSeal(key: try KeyFolder(in: options.folder).tokenKey())
     _ = tinysns_set_limit_nofile_max()
     let sockets = try Sockets(options)
     let bell = tinysns_eventfd()
@@ -151,6 +159,7 @@ public struct MasterServer: ~Copyable {
     results = Mailbox(bell: bell)
     commits = CommitThread(open: openLog, results: results)
     reader = ReaderThread(open: openLog, results: results)
+    passwords = PasswordThread(PasswordHasher(memory: options.passwordMemory), results: results)
     let identity = MasterIdentity(
       name: options.name, incarnation: Incarnation(UInt64(Clock.wall().milliseconds)))
     let beat = MasterBeat(master: identity, head: .zero, sessions: 0, commitAge: 0, term: 0, roster: 0)
@@ -158,7 +167,9 @@ public struct MasterServer: ~Copyable {
       master: identity, pid: getpid(), requests: sockets.requests.boundEndpoint,
       timelines: sockets.timelinesEndpoint, log: sockets.meshEndpoint, beat: beat)
     core = MasterCore(
-      registration: registration, timing: options.timing, assignment: options.assignment, random: .system)
+      registration: registration, timing: options.timing, assignment: options.assignment, rules: options.rules,
+      random: .system)
+    self.seal = seal
     self.lock = lock
     self.signals = signals
     self.sockets = sockets
@@ -179,6 +190,7 @@ public struct MasterServer: ~Copyable {
     }
     commits.close()
     reader.close()
+    passwords.close()
     if let failure { throw NodeError("\(options.name) can't go on: \(failure)") }
     logger.info("stopped")
   }
@@ -230,6 +242,7 @@ public struct MasterServer: ~Copyable {
         reader.put(.grown)
       case .caughtUp(let outcome, let more): core.onCatchUp(outcome, more: more, at: now, into: &actions)
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
+      case .password(let id, let outcome): core.onPassword(id, outcome, at: now, into: &actions)
       case .unusable(let reason): failure = reason
       }
     }
@@ -247,12 +260,24 @@ public struct MasterServer: ~Copyable {
           let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
             try Wire.decodeRequest(bytes)
           }
-          core.onRequest(request, from: peer, at: now, into: &actions)
+          if case .hello(let hello) = request.body {
+            onHello(hello, number: request.number, from: peer, at: now)
+          } else {
+            core.onRequest(request, from: peer, at: now, into: &actions)
+          }
         } catch {
           onBadRequest(error, from: peer, at: now)
         }
       }
     }
+  }
+
+  private mutating func onHello(_ hello: Hello, number: UInt64, from peer: PeerID, at now: Instant) {
+    var claims: TokenClaims?
+    if case .token(let token) = hello.proof { claims = seal.open(token) }
+    let address = PeerAddress(peerAddress: sockets.requests.payload.metadata("Peer-Address"))
+    core.onHello(
+      hello, number: number, from: peer, address: address, claims: claims, at: now, wall: Clock.wall(), into: &actions)
   }
 
   /// The sender learns why, if its message has a number; then it is shut out.
@@ -341,9 +366,11 @@ public struct MasterServer: ~Copyable {
 
   private mutating func carryOut(_ action: MasterAction) throws(ZMQError) {
     switch action {
-    case .reply(let reply, let peer):
-      // A peer that is gone, or lets its replies pile up, loses its session; it comes back if it wants.
-      if try sockets.requests.send(Wire.encode(reply), to: peer) != .sent { core.onUnreachable(peer, into: &actions) }
+    case .reply(let reply, let peer): try send(reply, to: peer)
+    case .welcome(var welcome, let claims, let number, let peer):
+      welcome.token = claims.map(seal.seal)
+      try send(Reply(number: number, body: .welcome(welcome)), to: peer)
+    case .password(let id, let job): passwords.put(id, job)
     case .publish:
       preconditionFailure("posts are pushed together")
     case .mark(let position):
@@ -371,6 +398,11 @@ public struct MasterServer: ~Copyable {
     case .exit:
       hasExited = true
     }
+  }
+
+  private mutating func send(_ reply: Reply, to peer: PeerID) throws(ZMQError) {
+    // A peer that is gone, or lets its replies pile up, loses its session; it comes back if it wants.
+    if try sockets.requests.send(Wire.encode(reply), to: peer) != .sent { core.onUnreachable(peer, into: &actions) }
   }
 
   /// Pushes what has been collected: to each topic one message with all its posts. A header of its own, which libzmq keeps within
@@ -473,7 +505,7 @@ extension Reply {
 extension MasterNote {
   var level: Logger.Level {
     switch self {
-    case .loggedIn, .loggedOut, .sessionLost, .joined, .left: return .debug
+    case .loggedIn, .loggedOut, .sessionLost, .sessionRevoked, .joined, .left: return .debug
     case .storageFailed: return .error
     default: return .info
     }
@@ -487,6 +519,7 @@ extension MasterNote {
     case .loggedIn(let user, let isNew): return isNew ? "\(user) is new here" : "\(user) logged in"
     case .loggedOut(let user): return "\(user) logged out"
     case .sessionLost(let user): return "\(user) is gone"
+    case .sessionRevoked(let user): return "a session of \(user) was ended from elsewhere"
     case .storageFailed(let reason): return "the log can't take anything: \(reason)"
     case .storageWorksAgain: return "the log works again"
     case .holeRead(let from, let to): return "read events \(from) to \(to) from the log"

@@ -31,6 +31,9 @@ final class ClientProcess: Process {
   var onShow: ((ClientToken, [Post]) -> Void)?
   var onNote: ((ClientNote) -> Void)?
 
+  /// What it has said to log in, by number.
+  private(set) var hellos: [UInt64: Hello] = [:]
+
   // Of the deliberate faults.
   private var expected: [Topic: (next: UInt64, skipped: UInt64)] = [:]
   private var sentNumbers: Set<UInt64> = []
@@ -39,7 +42,8 @@ final class ClientProcess: Process {
   init(world: World, name: String, user: String, host: Int, pid: Int32) {
     self.user = user
     core = ClientCore(
-      user: user, register: true, timing: world.settings.timing, random: .seeded(world.random.next()))
+      user: user, register: true, password: world.password(of: user), token: world.savedTokens[name],
+      timing: world.settings.timing, random: .seeded(world.random.next()))
     super.init(world: world, name: name, host: host, pid: pid)
   }
 
@@ -181,6 +185,7 @@ final class ClientProcess: Process {
       world.note([self], 41, posts.count) { "shows " + posts.map { "\($0.id)" }.joined(separator: " ") }
       world.checkers.timelines.onShow(posts, token: token, by: self)
       onShow?(token, posts)
+    case .keep(let token): world.savedTokens[name] = token
     case .note(let note):
       world.note([self], 42, 0) { "\(note)" }
       onNote?(note)
@@ -203,6 +208,7 @@ final class ClientProcess: Process {
       renamed[fresh] = request.number
       request.number = fresh
     }
+    if case .hello(let hello) = request.body { hellos[request.number] = hello }
     let bytes = Wire.encode(request)
     world.network.send(bytes, on: session)
     // A client may say the same twice (its own repeat, a proxy's): it must not matter.

@@ -44,6 +44,8 @@ struct Settings {
   var network: Network
   var disk: DiskTimes
   var turnCost: ClosedRange<Interval>
+  /// What it takes to hash a password.
+  var passwordCost: ClosedRange<Interval>
   /// From one fault to the next, on average.
   var faultEvery: Interval
   var faults: [FaultKind]
@@ -71,6 +73,7 @@ struct Settings {
       commit: .milliseconds(1) ... .milliseconds(2), read: .microseconds(100) ... .microseconds(200),
       indexEvery: .seconds(1), readEvents: Limits.readEvents)
     turnCost = .microseconds(10) ... .microseconds(20)
+    passwordCost = .milliseconds(15) ... .milliseconds(25)
     faultEvery = .seconds(1)
     faults = []
     requestEvery = .seconds(1)
@@ -101,6 +104,7 @@ struct Settings {
       commit: .microseconds(200) ... .milliseconds(slowest), read: .microseconds(50) ... .milliseconds(slowest),
       indexEvery: .milliseconds(Int64(random.int(500...8_000))), readEvents: random.percent(30) ? 7 : Limits.readEvents)
     turnCost = .microseconds(10) ... .microseconds([60, 400][random.below(2)])
+    passwordCost = .milliseconds(1) ... .milliseconds([2, 30, 90][random.below(3)])
     faultEvery = .milliseconds([200, 600, 1_500, 4_000, 8_000][random.below(5)])
     // Each run has its own mix: some faults often, others never.
     var enabled: [FaultKind] = []

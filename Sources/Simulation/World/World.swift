@@ -38,6 +38,8 @@ final class World {
   private(set) var violation: Violation?
   private var lastPid: Int32 = 100
   private var hostOfName: [String: Int] = [:]
+  /// What clients have put by, to log in with after their death.
+  var savedTokens: [String: SessionToken] = [:]
   /// Is told in prose what processes say; for scenarios.
   var witness: ((String, String) -> Void)?
   /// Decides when a launcher or a client is started again.
@@ -191,6 +193,14 @@ final class World {
     let process = ClientProcess(world: self, name: name, user: user, host: clientHost, pid: nextPid())
     launch(process)
     return process
+  }
+
+  /// What a person logs in with: the newest that the log knows, or what a new name is registered with.
+  func password(of user: String) -> Password {
+    guard let account = checkers.model.accounts[user], let hash = checkers.model.credentials[account.index].hash else {
+      return Password("the password of \(user)")
+    }
+    return SimulatedCrypto.password(of: hash)
   }
 
   private func launch(_ process: Process) {

@@ -25,8 +25,9 @@ struct BenchFailover: ParsableCommand {
   }
 
   static func measure(_ cluster: BenchCluster, _ kills: Int, _ options: BenchOptions) async throws {
+    let user = Bench.freshLabel("k")
     let client = try TinySNSClient(
-      router: cluster.deployment.routerEndpoint, user: Bench.freshLabel("k"), register: true)
+      router: cluster.deployment.routerEndpoint, user: user, password: Bench.password(of: user), register: true)
     _ = try await client.post("first")
     var pauses: [Interval] = []
     for number in 1...kills {
@@ -118,13 +119,16 @@ struct BenchStorm: ParsableCommand {
   static func measure(_ cluster: BenchCluster, _ count: Int, _ options: BenchOptions) async throws {
     let router = cluster.deployment.routerEndpoint
     let label = Bench.freshLabel("s")
-    let author = try TinySNSClient(router: router, user: label + "-author", register: true)
+    func client(_ user: String, _ loop: ClientLoop? = nil) throws -> TinySNSClient {
+      try TinySNSClient(router: router, user: user, password: Bench.password(of: user), register: true, loop: loop)
+    }
+    let author = try client(label + "-author")
     _ = try await author.post("0")
     let loop = try ClientLoop(sessions: count)
     let watchers = Watchers(count)
     var clients: [TinySNSClient] = []
     for index in 0..<count {
-      clients.append(try TinySNSClient(router: router, user: "\(label)-\(index)", register: true, loop: loop))
+      clients.append(try client("\(label)-\(index)", loop))
     }
     try await withThrowingTaskGroup(of: Void.self) { group in
       for client in clients { group.addTask { try await client.follow(label + "-author", timeout: .seconds(60)) } }

@@ -28,11 +28,11 @@ struct Demo: ParsableCommand {
     let logger = Logger(label: name) { _ in ProcessLogHandler(name: name) }
     let lock = try NameLock(name, in: deployment.folder)
     let others = deployment.topology.clients.filter { $0 != user }
+    let password = try KeyFolder(in: deployment.folder).makeDemoPassword(of: user)
     let client = try TinySNSClient(
-      router: deployment.routerEndpoint, user: user, register: true, timing: deployment.timing
-    ) { note in
-      if let text = note.text { logger.info("\(text)") }
-    }
+      router: deployment.routerEndpoint, user: user, password: Password(password), register: true,
+      timing: deployment.timing,
+      onNote: { note in if let text = note.text { logger.info("\(text)") } })
     stopOnSignal(client)
     Task { [user] in
       do {

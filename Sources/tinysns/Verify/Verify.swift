@@ -82,6 +82,7 @@ struct Verify: ParsableCommand {
         local: { address: 127.0.0.1, masters: \(masters), first_port: 0 }
       assignment: \(assignment)
       respawn_delay: 2s
+      password_memory: 8KiB
       state: var
       """
     try text.write(toFile: path, atomically: true, encoding: .utf8)
@@ -138,10 +139,13 @@ struct VerifyRun: Sendable {
     // People log in, follow, and watch.
     let ledger = Ledger()
     let loop = try ClientLoop(sessions: graph.users.count + 8)
+    // Of all of them; kept, so that the next run at the same cluster finds its people again.
+    let password = Password(try KeyFolder(in: deployment.folder).makeDemoPassword(of: "verify"))
     var clients: [String: TinySNSClient] = [:]
     for user in graph.users {
       clients[user] = try TinySNSClient(
-        router: deployment.routerEndpoint, user: user, register: true, timing: deployment.timing, loop: loop)
+        router: deployment.routerEndpoint, user: user, password: password, register: true, timing: deployment.timing,
+        loop: loop)
     }
     progress("logging in and following")
     try await inParallel(graph.users) { [clients] user in try await clients[user]!.ready(timeout: .seconds(120)) }
@@ -162,7 +166,7 @@ struct VerifyRun: Sendable {
         Task { for try await posts in client.watch(after: start) { ledger.show(posts, at: watch) } })
     }
 
-    let others = try startPythonWatchers(ledger)
+    let others = try startPythonWatchers(ledger, password)
     // They show the newest 20 first, which must be none yet: nobody posts before they are there.
     let deadline = Clock.now() + .seconds(30)
     while !others.isEmpty, sessionCount < graph.users.count + others.count {
@@ -221,7 +225,7 @@ struct VerifyRun: Sendable {
   }
 
   /// Some people watch a second time, through the client in another language.
-  private func startPythonWatchers(_ ledger: Ledger) throws -> [Process] {
+  private func startPythonWatchers(_ ledger: Ledger, _ password: Password) throws -> [Process] {
     guard let python else { return [] }
     guard ownsCluster else { throw Failure("--python is for a cluster of verify's own") }
     return try graph.users.prefix(Self.pythonWatchers).map { user in
@@ -229,6 +233,7 @@ struct VerifyRun: Sendable {
       let process = Process()
       process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
       process.arguments = ["python3", python, user, "--json", "--router", deployment.routerEndpoint]
+      process.environment = ProcessInfo.processInfo.environment.merging(["TINYSNS_PASSWORD": password.text]) { $1 }
       process.standardInput = FileHandle.nullDevice
       process.standardError = FileHandle.nullDevice
       let output = Pipe()

@@ -94,13 +94,24 @@ private func refusal(_ code: Refusal.Code, retryAfter: UInt32 = 0) -> Reply.Body
     let client = TestClient()
     client.start()
     client.locate()
-    client.pass(.milliseconds(501))
+    // A password is slow to check.
+    client.pass(.milliseconds(1_999))
+    #expect(client.connected == one)
+    client.pass(.milliseconds(2))
     #expect(client.connected == nil)
     #expect(client.locates.last?.suspect == one.master && client.locates.last?.failures == 1)
     client.hearLateWelcome()
     client.locate(two)
     client.welcome()
     #expect(client.core.isServing && client.core.master == two)
+  }
+
+  @Test func aGreetingWithATokenHasLessTime() {
+    let client = TestClient(token: SessionToken(bytes: [1]))
+    client.start()
+    client.locate()
+    client.pass(.milliseconds(501))
+    #expect(client.connected == nil)
   }
 
   @Test func aConnectionThatFailsIsReported() {
