@@ -68,8 +68,8 @@ check_libraries() {
     return
   fi
   command -v pkg-config >/dev/null ||
-    fail 'pkg-config is missing. Please install it, and libzmq 4.3, SQLite 3 and libedit with their headers.'
-  for library in libzmq sqlite3 libedit; do pkg-config --exists "$library" || missing="$missing $library"; done
+    fail 'pkg-config is missing. Please install it, and libzmq 4.3, libsodium, SQLite 3 and libedit with their headers.'
+  for library in libzmq libsodium sqlite3 libedit; do pkg-config --exists "$library" || missing="$missing $library"; done
   [ -z "$missing" ] || fail "please install these libraries with their headers (pkg-config does not find them):$missing"
 }
 
