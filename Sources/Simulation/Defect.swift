@@ -27,6 +27,10 @@ package enum Defect: String, CaseIterable, Sendable {
   case readWithoutWhatWasMissed = "repair without what was missed"
   /// "Behind" is answered by appending at the new head unseen.
   case appendWithoutLooking = "append without looking at what came between"
+  /// The thread that hashes finds every password right.
+  case acceptAnyPassword = "accept any password"
+  /// Masters look at what a token says, and not at its seal.
+  case acceptAnyToken = "accept any token"
   case forgetADeadline = "forget a deadline"
   /// A supervisor that was frozen takes its own absence for its child's silence.
   case takeOwnAbsenceForSilence = "take one's own absence for a child's silence"

@@ -37,13 +37,14 @@ public struct MasterCore: Sendable {
   /// A request that needs the log.
   struct Waiting: Sendable {
     enum Work: Sendable {
-      case register(Login, PasswordHash)
+      // The rare and large ones lie outside, so that a queue of posts stays small.
+      indirect case register(Login, PasswordHash)
       case post(String)
       case follow(String)
       case unfollow(String)
       case setPassword(PasswordHash)
       /// Ends the token, which expires then; nil: all. `lifetime` is a token's.
-      case logout(TokenID?, expires: Timestamp, lifetime: Int64)
+      indirect case logout(TokenID?, expires: Timestamp, lifetime: Int64)
 
       /// Events that it may become.
       var eventsMax: Int { if case .register = self { 2 } else { 1 } }

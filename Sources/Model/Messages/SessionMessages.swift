@@ -7,7 +7,8 @@ public struct Request: Hashable, Sendable {
   public var body: Body
 
   public enum Body: Hashable, Sendable {
-    case hello(Hello)
+    // The rare and large ones lie outside, so that the others stay small.
+    indirect case hello(Hello)
     case post(text: String)
     case follow(name: String)
     case unfollow(name: String)
@@ -15,7 +16,7 @@ public struct Request: Hashable, Sendable {
     case timeline(TimelineQuery)
     case watch(TimelineName)
     case unwatch(Topic)
-    case changePassword(PasswordChange)
+    indirect case changePassword(PasswordChange)
     /// Makes the session's token invalid, and ends the session; or all of the account's.
     case logout(everywhere: Bool)
     case ping

@@ -54,7 +54,8 @@ public struct KeyFolder: Sendable {
     return password
   }
 
-  private func demoFile(_ name: String) -> String { "\(path)/demo/\(name).password" }
+  /// Where the password of a demo client is.
+  public func demoFile(_ name: String) -> String { "\(path)/demo/\(name).password" }
 
   // MARK: Files
 

@@ -186,8 +186,7 @@ final class RequestChecker {
       check(body, to: asked, client)
     case .timedOut(let mayHaveHappened):
       if !mayHaveHappened { onRefused(asked, client) }
-    case .loginRefused(let refusal): world.checkers.logins.onRefused(refusal, to: client)
-    case .closed: break
+    case .loginRefused, .closed: break
     }
   }
 

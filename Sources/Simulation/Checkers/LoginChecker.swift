@@ -44,8 +44,8 @@ final class LoginChecker {
 
   func onRefused(_ refusal: Refusal, to client: ClientProcess) {
     refused += 1
-    let mayBe = model.accounts[client.user].map { model.hasChanged(credentialOf: $0) } ?? false
-    guard refusal.code == .credentials, mayBe else {
+    let mayBe = client.isIntruder || model.accounts[client.user].map { model.hasChanged(credentialOf: $0) } ?? false
+    guard refusal.code == .credentials || refusal.code == .tooManyAttempts, mayBe else {
       return world.fail("a login of a good name succeeds", "\(client.name): \(refusal)", [client])
     }
   }

@@ -148,7 +148,9 @@ final class MasterProcess: Process {
       }
       if case .hello(let hello) = request.body {
         var claims: TokenClaims?
-        if case .token(let token) = hello.proof { claims = SimulatedCrypto.open(token) }
+        if case .token(let token) = hello.proof {
+          claims = SimulatedCrypto.open(token, believing: world.defect == .acceptAnyToken)
+        }
         core.onHello(
           hello, number: request.number, from: peer, address: .loopback, claims: claims, at: now, wall: wall,
           into: &actions)
@@ -384,7 +386,8 @@ final class MasterProcess: Process {
     onThread(after: world.random.interval(world.settings.passwordCost)) { [self] in
       let (id, job) = passwordJobs.removeFirst()
       if !passwordJobs.isEmpty { hash() }
-      let outcome = world.random.percent(1) ? .failed("not enough memory") : SimulatedCrypto.carryOut(job)
+      var outcome = world.random.percent(1) ? .failed("not enough memory") : SimulatedCrypto.carryOut(job)
+      if world.defect == .acceptAnyPassword, outcome == .wrong { outcome = .right }
       enqueue(.callback { [self] in core.onPassword(id, outcome, at: clock, into: &actions) })
     }
   }

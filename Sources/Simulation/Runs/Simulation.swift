@@ -91,6 +91,7 @@ final class Run {
   private func restart(_ process: Process) {
     let pause = random.interval(.milliseconds(200) ... .seconds(3))
     if let client = process as? ClientProcess {
+      guard !client.isIntruder else { return }
       let cursor = client.watches.compactMap { client.core.cursor(of: $0) }.first ?? .zero
       world.after(pause) { [unowned self] in people.restart(client.name, user: client.user, after: cursor) }
     } else {

@@ -32,13 +32,13 @@ enum SimulatedCrypto {
       bytes: numbers.flatMap { number in (0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) } })
   }
 
-  /// Nil if the seal is broken.
-  static func open(_ token: SessionToken) -> TokenClaims? {
+  /// Nil if the seal is broken, unless it is believed all the same.
+  static func open(_ token: SessionToken, believing: Bool = false) -> TokenClaims? {
     guard token.bytes.count == 48 else { return nil }
     let numbers = (0..<6).map { place in
       (0..<8).reduce(UInt64(0)) { $0 | UInt64(token.bytes[place * 8 + $1]) << (8 * $1) }
     }
-    guard seal(Array(numbers.prefix(5))) == numbers[5] else { return nil }
+    guard believing || seal(Array(numbers.prefix(5))) == numbers[5] else { return nil }
     let holder: TokenClaims.Holder =
       numbers[3] == .max
       ? .operatorOfCluster

@@ -51,6 +51,10 @@ struct Settings {
   var faults: [FaultKind]
   /// From one of a person's requests to the next, on average.
   var requestEvery: Interval
+  /// From one intruder to the next, on average; zero: none come.
+  var intrudeEvery = Interval.zero
+  /// How many of a hundred requests are about passwords and logouts.
+  var changesPercent = 0
   /// How many of a hundred requests are sent twice.
   var repeatsPercent: Int
 
@@ -114,6 +118,8 @@ struct Settings {
     faults = enabled
     requestEvery = .milliseconds([100, 300, 1_000, 2_500][random.below(4)])
     repeatsPercent = random.percent(25) ? 5 : 0
+    if random.percent(60) { intrudeEvery = .seconds(Int64(random.int(2...8))) }
+    if random.percent(50) { changesPercent = random.int(1...3) }
     skews = []
     for _ in 0...hosts { skews.append(Int64(random.int(-2_000...2_000))) }
   }

@@ -40,6 +40,8 @@ final class World {
   private var hostOfName: [String: Int] = [:]
   /// What clients have put by, to log in with after their death.
   var savedTokens: [String: SessionToken] = [:]
+  /// All that were ever given.
+  var everyToken: [SessionToken] = []
   /// Is told in prose what processes say; for scenarios.
   var witness: ((String, String) -> Void)?
   /// Decides when a launcher or a client is started again.
@@ -189,8 +191,8 @@ final class World {
   func launcherName(_ host: Int) -> String { settings.hosts == 1 ? "launcher" : "launcher-\(host + 1)" }
 
   @discardableResult
-  func startClient(_ name: String, user: String) -> ClientProcess {
-    let process = ClientProcess(world: self, name: name, user: user, host: clientHost, pid: nextPid())
+  func startClient(_ name: String, user: String, proof: Proof? = nil) -> ClientProcess {
+    let process = ClientProcess(world: self, name: name, user: user, host: clientHost, pid: nextPid(), proof: proof)
     launch(process)
     return process
   }
@@ -263,7 +265,7 @@ final class World {
   }
 
   var masters: [MasterProcess] { processes.compactMap { $0 as? MasterProcess } }
-  var clients: [ClientProcess] { processes.compactMap { $0 as? ClientProcess } }
+  var clients: [ClientProcess] { processes.compactMap { $0 as? ClientProcess }.filter { !$0.isIntruder } }
   var router: RouterProcess? { locks["router"] as? RouterProcess }
 
   /// Undoes the references between processes and links, so that the world's memory is freed.

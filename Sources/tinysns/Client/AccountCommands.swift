@@ -28,7 +28,7 @@ struct Passwd: ParsableCommand {
       let saved = SavedLogin(user: user, at: deployment)
       let new: Password
       if asOperator {
-        let token = try Self.operatorToken(deployment)
+        let token = try OperatorLogin.token(of: deployment)
         new = try newPassword()
         let client = try client(deployment, token: token)
         try await client.changePassword(from: Password(""), to: new, timeout: session.duration)
@@ -69,9 +69,12 @@ struct Passwd: ParsableCommand {
       router: deployment.routerEndpoint, user: user, password: password, token: token, timing: deployment.timing,
       onToken: keep)
   }
+}
 
+/// The login of whoever owns the cluster's keys, as any user, for a new password.
+enum OperatorLogin {
   /// Made with the cluster's own key, and good for a moment.
-  private static func operatorToken(_ deployment: Deployment) throws -> SessionToken {
+  static func token(of deployment: Deployment) throws -> SessionToken {
     let keys = KeyFolder(in: deployment.folder)
     guard keys.hasTokenKey else {
       throw Failure("\(deployment.folder.path) has no keys: --operator works where the cluster runs")

@@ -28,7 +28,8 @@ struct Demo: ParsableCommand {
     let logger = Logger(label: name) { _ in ProcessLogHandler(name: name) }
     let lock = try NameLock(name, in: deployment.folder)
     let others = deployment.topology.clients.filter { $0 != user }
-    let password = try KeyFolder(in: deployment.folder).makeDemoPassword(of: user)
+    let keys = KeyFolder(in: deployment.folder)
+    let password = try keys.makeDemoPassword(of: user)
     let client = try TinySNSClient(
       router: deployment.routerEndpoint, user: user, password: Password(password), register: true,
       timing: deployment.timing,
@@ -36,6 +37,14 @@ struct Demo: ParsableCommand {
     stopOnSignal(client)
     Task { [user] in
       do {
+        do {
+          try await Self.patiently { try await client.ready() }
+        } catch ClientError.loginRefused(let refusal) where refusal.code == .credentials {
+          // The account is somebody's, or of a log from before there were passwords.
+          throw Failure(
+            "\(user) has another password than the demo client, or none; "
+              + "tinysns passwd \(user) --operator --new-password-file \(keys.demoFile(user))")
+        }
         try await Self.live(client, user: user, others: others, logger: logger)
       } catch {
         logger.error("\(Failure(error).message)")
@@ -47,7 +56,6 @@ struct Demo: ParsableCommand {
   }
 
   private static func live(_ client: TinySNSClient, user: String, others: [String], logger: Logger) async throws {
-    try await patiently { try await client.ready() }
     let watching = Task {
       let start = try await patiently { try await client.timeline(limit: 5) }
       for post in start.posts { logger.info("\(user)'s timeline: \(post.author): \(post.text)") }
