@@ -114,8 +114,8 @@ final class LoopState {
   private var nextSession = 0
   private var wakes = Heap<Wake>()
   private var message = Message()
-  /// An update: header and posts.
-  private var frames = Multipart(maxFrames: 1 + Limits.postsInUpdate)
+  /// An update: header and body.
+  private var frames = Multipart(maxFrames: 2)
   private var ready: [Ready] = []
 
   init(_ context: ContextBox) {
@@ -214,15 +214,11 @@ final class LoopState {
           guard let box = session.updates else { return }
           let result = try box.socket.receive(into: &frames)
           if result == .wouldBlock { return }
-          guard result == .received, frames.count >= 2 else { continue }
-          for place in 1..<frames.count {
-            let update = frames[0].withBytes { header in
-              frames[place].withBytes { post in try? Wire.decodeUpdate(header: header, post: post) }
-            }
-            guard var update else { break }
-            update.sequence += UInt64(place - 1)
-            session.core.onUpdate(update, at: now, into: &session.actions)
+          guard result == .received, frames.count == 2 else { continue }
+          let update = frames[0].withBytes { header in
+            frames[1].withBytes { body in try? Wire.decodeUpdate(header: header, body: body) }
           }
+          if let update { session.core.onUpdate(update, at: now, into: &session.actions) }
         case .monitor:
           guard let box = session.monitor, let event = try box.monitor.next() else { return }
           switch event.kind {

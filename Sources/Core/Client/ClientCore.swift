@@ -696,7 +696,7 @@ public struct ClientCore: Sendable {
     lastHeard = now
     pingSentAt = nil
     for (token, follower) in followers where follower.topic == update.topic {
-      let orders = followers[token]!.onUpdate(sequence: update.sequence, post: update.post)
+      let orders = followers[token]!.onUpdate(sequence: update.sequence, posts: update.posts)
       carryOut(orders, of: token, at: now, into: &actions)
     }
   }
