@@ -186,7 +186,7 @@ public struct MasterServer: ~Copyable {
   }
 
   private mutating func loop() throws(ZMQError) {
-    var poller = Poller()
+    var poller = try EpollPoller()
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
     try poller.add(fileDescriptor: bell, token: Token.bell.rawValue, interest: .readable)
     try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)

@@ -75,7 +75,7 @@ public struct SupervisorServer: ~Copyable {
   private var core: SupervisorCore
   /// In the order of `options.children`.
   private let processes: UnsafeMutableBufferPointer<Process>
-  private var poller = Poller()
+  private var poller: EpollPoller
   private var actions: [SupervisorAction] = []
   private var hasExited = false
   private let incarnation: Incarnation
@@ -85,6 +85,8 @@ public struct SupervisorServer: ~Copyable {
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
     let signals = try StopSignals()
+    let poller: EpollPoller
+    do throws(ZMQError) { poller = try EpollPoller() } catch { throw NodeError("no epoll descriptor: \(error)") }
     let sockets: Sockets
     do throws(ZMQError) {
       sockets = try Sockets(options)
@@ -95,6 +97,7 @@ public struct SupervisorServer: ~Copyable {
     self.lock = lock
     self.signals = signals
     self.sockets = sockets
+    self.poller = poller
     incarnation = Incarnation(UInt64(Clock.wall().milliseconds))
     core = SupervisorCore(
       name: options.name, pid: getpid(), timing: options.timing,
@@ -140,7 +143,7 @@ public struct SupervisorServer: ~Copyable {
       let now = Clock.now()
       core.onTimers(at: now, planned: planned, into: &actions)
       if nextBeat <= now {
-        nextBeat = now + options.timing.heartbeat
+        nextBeat = now.next(options.timing.supervisionBeat)
         let beat = ChildBeat(name: options.name, pid: getpid(), incarnation: incarnation, commitAge: 0)
         try sockets.supervisor.send(Wire.encode(.beat(beat)))
       }
@@ -237,7 +240,7 @@ public struct SupervisorServer: ~Copyable {
       guard processes[index].child?.isStopped() == true, let pid = processes[index].child?.pid,
         options.holdsTurn(pid)
       else { return }
-      core.onBlocking(name, pid: pid, into: &actions)
+      core.onBlocking(name, pid: pid, at: now, into: &actions)
     case .note(let note): options.logger.log(level: note.level, "\(note.text)")
     case .exit: hasExited = true
     }
