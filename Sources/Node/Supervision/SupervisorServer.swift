@@ -216,7 +216,7 @@ public struct SupervisorServer: ~Copyable {
         try watch(child, at: index(of: name))
         core.onFound(name, pid: pid, at: now, into: &actions)
       } else {
-        core.onNotFound(name, into: &actions)
+        core.onNotFound(name, deadFor: options.folder.timeSinceDeath(of: name), at: now, into: &actions)
       }
     case .spawn(let name):
       let index = index(of: name)
@@ -238,6 +238,8 @@ public struct SupervisorServer: ~Copyable {
         options.holdsTurn(pid)
       else { return }
       core.onBlocking(name, pid: pid, into: &actions)
+    case .record(let name): options.folder.recordDeath(of: name)
+    case .forget(let name): options.folder.forgetDeath(of: name)
     case .note(let note): options.logger.log(level: note.level, "\(note.text)")
     case .exit: hasExited = true
     }
@@ -253,7 +255,7 @@ extension SupervisorNote {
   var level: Logger.Level {
     switch self {
     case .spawned, .adopted, .stopped: return .info
-    case .crashed, .hung, .blocking, .killedAtStop: return .warning
+    case .crashed, .foundDead, .hung, .blocking, .killedAtStop: return .warning
     case .spawnFailed: return .error
     }
   }
@@ -264,6 +266,8 @@ extension SupervisorNote {
     case .adopted(let name, let pid): return "found \(name) running as process \(pid), and watches it"
     case .crashed(let name, let pid, let exit, let delay):
       return "\(name) (process \(pid)) crashed: \(exit.text); starting it again in \(seconds(delay))"
+    case .foundDead(let name, let delay):
+      return "\(name) is dead since before this process began; starting it again in \(seconds(delay))"
     case .hung(let name, let pid, let silence):
       return "\(name) (process \(pid)) hangs: silent for \(seconds(silence)); killing it"
     case .blocking(let name, let pid):
