@@ -43,6 +43,7 @@ public struct SupervisorServer: ~Copyable {
     static let signals = 0
     static let beats = 1
     static let supervisor = 2
+    static let greetings = 3
     /// Children's process descriptors: this and up, in order.
     static let firstChild = 16
   }
@@ -127,6 +128,7 @@ public struct SupervisorServer: ~Copyable {
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals, interest: .readable)
     try poller.add(sockets.beats.socket, token: Token.beats, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor, interest: .readable)
+    try poller.add(sockets.beats.greetings.monitor.socket, token: Token.greetings, interest: .readable)
     var ready: [Ready] = []
     var nextBeat = options.supervisor == nil ? Instant.distantFuture : Clock.now()
     var nextTick = tickInterval == nil ? Instant.distantFuture : Clock.now()
@@ -153,6 +155,10 @@ public struct SupervisorServer: ~Copyable {
         case Token.signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
         case Token.beats: try receive(at: now)
         case Token.supervisor: try drain(sockets.supervisor.socket)
+        case Token.greetings:
+          while let what = try sockets.beats.greetings.next() {
+            options.logger.warning("bad input on the heartbeat socket: \(what)")
+          }
         default: collect(item.token - Token.firstChild, at: now)
         }
       }
