@@ -106,6 +106,8 @@ public enum MonitoredEvents: Sendable {
   case all
   /// Those that say that a connection is lost, or could not be made.
   case failures
+  /// Connections that end before the handshake has succeeded.
+  case failedGreetings
 
   fileprivate var mask: Int32 {
     switch self {
@@ -113,6 +115,9 @@ public enum MonitoredEvents: Sendable {
     case .failures:
       return ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED
         | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+    case .failedGreetings:
+      return ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
+        | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
     }
   }
 }

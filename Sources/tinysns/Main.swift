@@ -16,7 +16,7 @@ struct TinySNS: ParsableCommand {
       CommandGroup(
         name: "Using it",
         subcommands: [ClientCommand.self, PostCommand.self, Follow.self, Unfollow.self, List.self, Timeline.self]),
-      CommandGroup(name: "Proving it", subcommands: [Verify.self, Sim.self, Bench.self]),
+      CommandGroup(name: "Proving it", subcommands: [Verify.self, Sim.self, Bench.self, Burn.self]),
       CommandGroup(
         name: "One role, in the foreground", subcommands: [RouterRole.self, MasterRole.self, SlaveRole.self, Demo.self]),
     ])

@@ -52,6 +52,10 @@ public enum SupervisorAction: Hashable, Sendable {
   /// See whether the kernel has stopped the process while it holds the log's turn; if so call `onBlocking`. Asked regularly, and must
   /// cost little.
   case inspect(String)
+  /// Write down, where it outlives this supervisor, that the child has just died: `onNotFound` of the next life is told.
+  case record(String)
+  /// Forget what was written down.
+  case forget(String)
   case note(SupervisorNote)
   /// All children are gone: the process may end.
   case exit
@@ -62,6 +66,8 @@ public enum SupervisorNote: Hashable, Sendable {
   case spawned(String, pid: Int32)
   case adopted(String, pid: Int32)
   case crashed(String, pid: Int32, ChildExit, respawnIn: Interval)
+  /// An earlier life of this supervisor saw it die, and did not live to start it again.
+  case foundDead(String, respawnIn: Interval)
   case hung(String, pid: Int32, silence: Interval)
   /// Stopped by a signal while it holds the log's turn: nobody else can commit.
   case blocking(String, pid: Int32)
@@ -162,7 +168,9 @@ public struct SupervisorCore: Sendable {
       case .running(let pid):
         children[name]!.phase = .stopping(pid: pid, killAt: now + child.policy.grace)
         actions.append(.terminate(name))
-      case .waiting: children[name]!.phase = .stopped
+      case .waiting:
+        children[name]!.phase = .stopped
+        forget(name, into: &actions)
       case .looking, .dying, .stopping, .stopped: break
       }
     }
@@ -230,15 +238,29 @@ public struct SupervisorCore: Sendable {
     actions.append(.note(.adopted(name, pid: pid)))
   }
 
-  /// It does not run.
-  public mutating func onNotFound(_ name: String, into actions: inout [SupervisorAction]) {
+  /// It does not run. `deadFor`: how long ago an earlier life of this supervisor wrote down its death, if one did. Its wait goes
+  /// on then, instead of beginning anew or being forgotten.
+  public mutating func onNotFound(
+    _ name: String, deadFor: Interval? = nil, at now: Instant, into actions: inout [SupervisorAction]
+  ) {
     guard let child = children[name], child.phase == .looking else { return }
     if isStopping {
       children[name]!.phase = .stopped
+      forget(name, into: &actions)
       exitIfDone(into: &actions)
+    } else if !child.hasRun, case .after(let delay) = child.policy.respawn, let deadFor, deadFor < delay {
+      // The wall clock tells how long ago it was, and may have been set back.
+      let rest = min(delay, delay - deadFor)
+      children[name]!.phase = .waiting(until: now + rest)
+      actions.append(.note(.foundDead(name, respawnIn: rest)))
     } else {
       actions.append(.spawn(name))
     }
+  }
+
+  /// Only a long wait is worth remembering.
+  private func forget(_ name: String, into actions: inout [SupervisorAction]) {
+    if case .after = children[name]!.policy.respawn { actions.append(.forget(name)) }
   }
 
   public mutating func onSpawned(_ name: String, pid: Int32, at now: Instant, into actions: inout [SupervisorAction]) {
@@ -247,6 +269,7 @@ public struct SupervisorCore: Sendable {
     if child.hasRun { children[name]!.respawns += 1 }
     run(name, pid: pid, at: now)
     children[name]!.isAdopted = false
+    forget(name, into: &actions)
     guard isStopping else { return }
     // Told to stop while the spawn was under way.
     children[name]!.phase = .stopping(pid: pid, killAt: now + child.policy.grace)
@@ -298,6 +321,7 @@ public struct SupervisorCore: Sendable {
     }
     let delay = delay(name, livedLong: livedLong(child, at: now))
     children[name]!.phase = .waiting(until: now + delay)
+    if case .after = child.policy.respawn { actions.append(.record(name)) }
     actions.append(.note(.crashed(name, pid: pid, exit, respawnIn: delay)))
   }
 

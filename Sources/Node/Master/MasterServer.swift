@@ -46,7 +46,10 @@ public struct MasterOptions: Sendable {
 /// Three threads: this loop, which never waits for the disk; a commit thread; a reader of older posts. libzmq has its own I/O
 /// thread.
 public struct MasterServer: ~Copyable {
-  private enum Token: Int { case signals, bell, requests, timelines, mesh, router, supervisor }
+  private enum Token: Int {
+    case signals, bell, requests, timelines, mesh, router, supervisor
+    case requestGreetings, timelineGreetings, meshGreetings
+  }
 
   /// Messages of one socket handled before the others have their turn.
   private static let messagesPerTurn = 1_000
@@ -62,9 +65,11 @@ public struct MasterServer: ~Copyable {
     var requests: ServerSocket
     /// Timeline updates to watchers.
     let timelines: Socket
+    let timelineGreetings: GreetingWatch
     let timelinesEndpoint: String
     /// This master's commits to the others.
     let mesh: Socket
+    let meshGreetings: GreetingWatch
     let meshEndpoint: String
     /// The others' commits.
     let peers: Socket
@@ -84,6 +89,7 @@ public struct MasterServer: ~Copyable {
           .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
           .maxMessageSize(Limits.subscriptionBytes), .backlog(4_096), .handshakeInterval(.seconds(5)),
           .ipv6(endpoint.contains("[")))
+        let timelineGreetings = try GreetingWatch(of: timelines)
         let timelinesEndpoint = try timelines.bind(endpoint)
 
         endpoint = options.log
@@ -91,6 +97,7 @@ public struct MasterServer: ~Copyable {
         try mesh.set(
           .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes), .handshakeInterval(.seconds(5)),
           .ipv6(endpoint.contains("[")))
+        let meshGreetings = try GreetingWatch(of: mesh)
         let meshEndpoint = try mesh.bind(endpoint)
 
         let peers = try context.makeSocket(.sub)
@@ -104,8 +111,10 @@ public struct MasterServer: ~Copyable {
         self.context = context
         self.requests = requests
         self.timelines = timelines
+        self.timelineGreetings = timelineGreetings
         self.timelinesEndpoint = timelinesEndpoint
         self.mesh = mesh
+        self.meshGreetings = meshGreetings
         self.meshEndpoint = meshEndpoint
         self.peers = peers
         self.router = router
@@ -194,6 +203,11 @@ public struct MasterServer: ~Copyable {
     try poller.add(sockets.peers, token: Token.mesh.rawValue, interest: .readable)
     try poller.add(sockets.router.socket, token: Token.router.rawValue, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
+    try poller.add(
+      sockets.requests.greetings.monitor.socket, token: Token.requestGreetings.rawValue, interest: .readable)
+    try poller.add(
+      sockets.timelineGreetings.monitor.socket, token: Token.timelineGreetings.rawValue, interest: .readable)
+    try poller.add(sockets.meshGreetings.monitor.socket, token: Token.meshGreetings.rawValue, interest: .readable)
     var ready: [Ready] = []
     core.start(at: Clock.now(), into: &actions)
     try carryOut()
@@ -211,6 +225,12 @@ public struct MasterServer: ~Copyable {
         case .mesh: try receiveMesh(at: now)
         case .router: try receiveRouter(at: now)
         case .supervisor: try drain(sockets.supervisor.socket)
+        case .requestGreetings:
+          while let what = try sockets.requests.greetings.next() { complain(what, "requests", at: now) }
+        case .timelineGreetings:
+          while let what = try sockets.timelineGreetings.next() { complain(what, "timelines", at: now) }
+        case .meshGreetings:
+          while let what = try sockets.meshGreetings.next() { complain(what, "log", at: now) }
         }
         try carryOut()
       }

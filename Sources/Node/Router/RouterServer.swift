@@ -29,7 +29,7 @@ public struct RouterOptions: Sendable {
 
 /// The routing server as a process.
 public struct RouterServer: ~Copyable {
-  private enum Token: Int { case signals, requests, supervisor }
+  private enum Token: Int { case signals, requests, greetings, supervisor }
 
   /// Messages handled before the loop looks at its timers and signals again.
   private static let messagesPerTurn = 500
@@ -97,6 +97,8 @@ public struct RouterServer: ~Copyable {
     var poller = try EpollPoller()
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
     try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
+    try poller.add(
+      sockets.requests.greetings.monitor.socket, token: Token.greetings.rawValue, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
     var ready: [Ready] = []
     var nextBeat = Clock.now()
@@ -115,6 +117,7 @@ public struct RouterServer: ~Copyable {
         switch Token(rawValue: item.token)! {
         case .signals: if signals.take() != nil { return }
         case .requests: try receive(at: now)
+        case .greetings: while let what = try sockets.requests.greetings.next() { complain(what, at: now) }
         case .supervisor: try drain(sockets.supervisor.socket)
         }
       }

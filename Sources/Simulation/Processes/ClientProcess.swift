@@ -35,6 +35,9 @@ final class ClientProcess: Process {
   private var expected: [Topic: (next: UInt64, skipped: UInt64)] = [:]
   private var sentNumbers: Set<UInt64> = []
   private var renamed: [UInt64: UInt64] = [:]
+  private var isAsking = false
+  /// At which master each unanswered request was asked last.
+  private var askedAt: [UInt64: MasterIdentity] = [:]
 
   init(world: World, name: String, user: String, host: Int, pid: Int32) {
     self.user = user
@@ -123,6 +126,7 @@ final class ClientProcess: Process {
         guard var reply = world.decoded({ () throws(WireError) in try Wire.decodeReply(frame.bytes) }) else { return }
         if world.defect == .ignoreASequenceGap { ignoreGap(&reply) }
         if world.defect == .repeatUnderANewNumber, let number = renamed[reply.number] { reply.number = number }
+        askedAt[reply.number] = nil
         core.onReply(reply, at: now, into: &actions)
       case .timelines where frame.link === timelines:
         guard var update = world.decoded({ () throws(WireError) in try Wire.decodeUpdate(frame.bytes) }) else { return }
@@ -152,6 +156,7 @@ final class ClientProcess: Process {
     case .toRouter(let request):
       world.checkers.limits.onLocate(by: self)
       if let router { world.network.send(Wire.encode(request), on: router) }
+      if world.defect == .retryWithoutPause { askAgain(request) }
     case .connect(let contact):
       disconnect()
       session = world.network.dial(.session, from: self, to: contact.requests)
@@ -187,6 +192,16 @@ final class ClientProcess: Process {
     }
   }
 
+  /// The deliberate fault "retry without a pause".
+  private func askAgain(_ request: RouterRequest) {
+    guard !isAsking else { return }
+    isAsking = true
+    onThread(after: .milliseconds(3)) { [self] in
+      isAsking = false
+      if !core.isServing { carryOut(.toRouter(request)) }
+    }
+  }
+
   private func disconnect() {
     if let session { world.network.close(session) }
     if let timelines { world.network.close(timelines) }
@@ -202,6 +217,12 @@ final class ClientProcess: Process {
       let fresh = request.number + 1_000_000
       renamed[fresh] = request.number
       request.number = fresh
+    }
+    if let master = core.master?.master, case let former = askedAt.updateValue(master, forKey: request.number),
+      let former,
+      former != master
+    {
+      world.meet(.repeatedAtAnotherMaster)
     }
     let bytes = Wire.encode(request)
     world.network.send(bytes, on: session)

@@ -33,6 +33,9 @@ final class TestSupervisor {
   /// Children that beat by themselves as time passes.
   var beating: Set<String> = []
 
+  /// What is written down of deaths; a next life may be given it.
+  var deaths: [String: Instant] = [:]
+
   private var looked: Set<String> = []
   private var nextPid: Int32 = 100
 
@@ -115,7 +118,8 @@ final class TestSupervisor {
     if let pid = processes[name] {
       turn { $0.onFound(name, pid: pid, at: $1, into: &$2) }
     } else {
-      turn { core, _, actions in core.onNotFound(name, into: &actions) }
+      let deadFor = deaths[name].map { now - $0 }
+      turn { $0.onNotFound(name, deadFor: deadFor, at: $1, into: &$2) }
     }
   }
 
@@ -154,6 +158,10 @@ final class TestSupervisor {
     case .inspect(let name):
       #expect(processes[name] != nil)
       inspections += 1
+    case .record(let name):
+      #expect(processes[name] == nil, "\(name) is said to be dead and runs")
+      deaths[name] = now
+    case .forget(let name): deaths[name] = nil
     case .note(let note): notes.append(note)
     case .exit:
       #expect(processes.isEmpty, "exit while a child runs")

@@ -60,6 +60,51 @@ import Testing
     #expect(supervisor.status(child).respawns == 1)
   }
 
+  @Test func theWaitOutlivesTheSupervisor() {
+    let first = TestSupervisor.running()
+    first.die(child)
+    #expect(first.deaths[child] == first.now)
+    // Killed 10 s later, and back 2 s after that.
+    let second = TestSupervisor()
+    second.now = first.now + .seconds(12)
+    second.deaths = first.deaths
+    second.start()
+    #expect(second.notes == [.foundDead(child, respawnIn: .seconds(13))])
+    #expect(second.status(child).respawnIn == 13_000)
+    second.pass(.milliseconds(12_999))
+    #expect(second.spawns.isEmpty)
+    second.pass(.milliseconds(1))
+    #expect(second.spawns.count == 1)
+    #expect(second.deaths.isEmpty, "a later life is not to wait for this death again")
+  }
+
+  @Test func aDeathThatIsLongAgoDelaysNothing() {
+    let supervisor = TestSupervisor()
+    supervisor.deaths[child] = supervisor.now - .seconds(26)
+    supervisor.start()
+    #expect(supervisor.spawns.count == 1)
+  }
+
+  @Test func aClockThatWasSetBackDelaysNoLongerThanTheDelay() {
+    let supervisor = TestSupervisor()
+    supervisor.deaths[child] = supervisor.now + .seconds(3_600)
+    supervisor.start()
+    #expect(supervisor.notes == [.foundDead(child, respawnIn: .seconds(25))])
+  }
+
+  @Test func whoeverStopsGracefullyLeavesNoDeathBehind() {
+    let supervisor = TestSupervisor.running()
+    supervisor.die(child)
+    supervisor.stop()
+    #expect(supervisor.deaths.isEmpty && supervisor.hasExited)
+  }
+
+  @Test func aShortWaitIsNotWrittenDown() {
+    let supervisor = TestSupervisor.running([("router", TestSupervisor.launcherPolicy)])
+    supervisor.die("router")
+    #expect(supervisor.deaths.isEmpty)
+  }
+
   @Test func whatSomebodyElseStartedMeanwhileIsAdopted() {
     let supervisor = TestSupervisor.running()
     supervisor.die(child)
