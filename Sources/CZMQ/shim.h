@@ -1,4 +1,8 @@
 // What Sources/ZeroMQ uses of C: libzmq, and of glibc what Swift's own module leaves out.
+#ifdef __swift__
+// What glibc declares belongs to Swift's module of it, whichever of the two a compilation happens to load first.
+#pragma clang module import SwiftGlibc
+#endif
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>

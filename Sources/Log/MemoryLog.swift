@@ -33,10 +33,13 @@ public final class MemoryDisk {
   /// - Parameters:
   ///   - survivors: how many of the unsynced events had reached the disk by themselves. An append that got there in part is
   ///     torn, and recovery drops all of it; one that got there whole counts, although nobody was told so.
-  ///   - losingIndex: whether the derived tables are lost, too. They are never synced.
-  public func cutPower(keepingUnsynced survivors: Int = 0, losingIndex: Bool = false) {
+  ///   - kept: up to which event the derived tables are kept; what they had beyond is lost, for they are never synced.
+  public func cutPower(keepingUnsynced survivors: Int = 0, keepingIndexed kept: Int = .max) {
     settle(keep: survivors >= unsynced.count)
-    if losingIndex { indexed = DerivedState() }
+    if kept < Int(indexed.upTo.rawValue) {
+      indexed = DerivedState()
+      advanceIndex(by: kept)
+    }
     life += 1
   }
 

@@ -32,6 +32,10 @@ package enum Defect: String, CaseIterable, Sendable {
   /// Masters look at what a token says, and not at its seal.
   case acceptAnyToken = "accept any token"
   case forgetADeadline = "forget a deadline"
+  /// A slave's next life does not know that its master has just died, and starts it at once.
+  case forgetTheDeath = "forget a master's death with its slave"
+  /// A client without a master asks the router again and again, without backoff.
+  case retryWithoutPause = "retry without a pause"
   /// A supervisor that was frozen takes its own absence for its child's silence.
   case takeOwnAbsenceForSilence = "take one's own absence for a child's silence"
 }

@@ -31,12 +31,12 @@ public final class TinySNSClient: Sendable {
   ///   - register: create the account, with the password, if the name is new.
   ///   - timing: the cluster's times, if they are not the default ones.
   ///   - loop: shared between clients; nil: a thread of its own.
-  ///   - onToken: given a token for later logins: keep it as secret as the password. Called on the loop's thread.
   ///   - onNote: told when the master is lost, another one serves, or none is to be had. Called on the loop's thread.
+  ///   - onToken: given a token for later logins: keep it as secret as the password. Called on the loop's thread.
   public init(
     router: String, user: String, password: Password? = nil, token: SessionToken? = nil, register: Bool = false,
-    timing: Timing = Timing(), loop: ClientLoop? = nil, onToken: @escaping @Sendable (SessionToken) -> Void = { _ in },
-    onNote: @escaping @Sendable (Note) -> Void = { _ in }
+    timing: Timing = Timing(), loop: ClientLoop? = nil, onNote: @escaping @Sendable (Note) -> Void = { _ in },
+    onToken: @escaping @Sendable (SessionToken) -> Void = { _ in }
   ) throws(ClientError) {
     self.user = user
     if let loop { self.loop = loop } else { self.loop = try ClientLoop() }

@@ -19,7 +19,7 @@ struct TinySNS: ParsableCommand {
           ClientCommand.self, PostCommand.self, Follow.self, Unfollow.self, List.self, Timeline.self,
           Passwd.self, Logout.self,
         ]),
-      CommandGroup(name: "Proving it", subcommands: [Verify.self, Sim.self, Bench.self]),
+      CommandGroup(name: "Proving it", subcommands: [Verify.self, Sim.self, Bench.self, Burn.self]),
       CommandGroup(
         name: "One role, in the foreground", subcommands: [RouterRole.self, MasterRole.self, SlaveRole.self, Demo.self]),
     ])

@@ -22,6 +22,9 @@ struct Sim: ParsableCommand {
   @Flag(help: "Print everything that happens; with --seed.")
   var trace = false
 
+  @Flag(help: "Print how often each situation that has to be survived was met.")
+  var situations = false
+
   @Flag(help: "Print a line of JSON.")
   var json = false
 
@@ -36,7 +39,9 @@ struct Sim: ParsableCommand {
   }
 
   func run() throws {
-    let status = SimulationCommand.run(seeds: try range(), trace: trace, json: json, workers: workers) { line in
+    let status = SimulationCommand.run(
+      seeds: try range(), trace: trace, situations: situations, json: json, workers: workers
+    ) { line in
       FileHandle.standardOutput.write(Data((line + "\n").utf8))
     }
     if status != 0 { Foundation.exit(status) }

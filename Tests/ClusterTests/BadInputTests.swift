@@ -280,6 +280,28 @@ extension RealProcesses {
       }
     }
 
+    @Test("bytes that are no ZeroMQ at all are told in the process's log, and disturb nobody")
+    func noZeroMQ() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        try await cluster.register("alice")
+        let master = try #require(try await cluster.status().available)
+        func port(_ endpoint: String?) -> UInt16 { UInt16(endpoint?.split(separator: ":").last ?? "") ?? 0 }
+        for (name, port, words) in [
+          ("router", cluster.routerPort, "on the router's port"), (master.name, port(master.requests), "requests port"),
+          (master.name, port(master.timelines), "timelines port"),
+        ] {
+          TCP.send(Array("GET / HTTP/1.1\r\n\r\n".utf8), to: port)
+          let file = cluster.state + "/log/\(name).log"
+          try await eventually("it is in \(name)'s log") {
+            try String(contentsOfFile: file, encoding: .utf8).split(separator: "\n").contains {
+              $0.contains(" warning ") && $0.contains(words) && $0.contains("greeting")
+            }
+          }
+        }
+        try await cluster.post("alice", "still here")
+      }
+    }
+
     @Test("a watcher that does not read slows nobody and loses nothing")
     func slowReader() async throws {
       try await Cluster.with(masters: 2) { cluster in

@@ -430,5 +430,26 @@ extension RealProcesses {
         #expect(after.pid == before.pid)
       }
     }
+
+    @Test("a slave killed while it waits starts its master after the rest of the wait, not at once")
+    func slaveDiesInTheWait() async throws {
+      try await Cluster.with(masters: 2, "respawn_delay: 4s") { cluster in
+        let before = try await cluster.whole()
+        let master = try #require(before.available)
+        let slave = try #require(before.slave("slave-" + master.name.dropFirst("master-".count))?.pid)
+        let died = ContinuousClock.now
+        kill(try #require(master.pid), SIGKILL)
+        try await cluster.status(when: "its slave waits") { $0.master(master.name)?.respawn_in_ms != nil }
+        kill(slave, SIGKILL)
+        try await cluster.status(when: "the slave is back, and waits on") { state in
+          guard let now = state.slaves.first(where: { $0.name.hasSuffix(master.name.dropFirst("master".count)) })?.pid
+          else { return false }
+          return now != slave && state.master(master.name)?.respawn_in_ms != nil
+        }
+        let after = try await cluster.whole()
+        #expect(ContinuousClock.now - died >= .milliseconds(3_900))
+        #expect(after.master(master.name)?.pid != master.pid)
+      }
+    }
   }
 }

@@ -68,7 +68,7 @@ import Testing
     _ = try MemoryLog(disk: disk).index(limit: 5)
     disk.cutPower()
     #expect(try MemoryLog(disk: disk).snapshot().upTo == EventID(5))
-    disk.cutPower(losingIndex: true)
+    disk.cutPower(keepingIndexed: 0)
     #expect(try MemoryLog(disk: disk).snapshot().upTo == .zero)
   }
 }

@@ -4,12 +4,7 @@ import Simulation
 import Testing
 
 @Suite struct DefectTests {
-  /// In unoptimised code only those that the first few seeds catch.
-  static let defects =
-    isOptimized
-    ? Defect.allCases : Defect.allCases.filter { ![.answerBehindTheCursor, .loseSubscriptions].contains($0) }
-
-  @Test(arguments: defects) func isCaught(_ defect: Defect) {
+  @Test(arguments: Defect.allCases) func isCaught(_ defect: Defect) {
     for seed in UInt64(1)...1_000 {
       if let violation = Simulation.run(seed: seed, options: Simulation.Options(trace: false, defect: defect)).violation
       {

@@ -19,12 +19,17 @@ public struct ChildPolicy: Hashable, Sendable {
   public var hangTimeout: Interval
   /// How long it has to stop when told to; then it is killed.
   public var grace: Interval
+  /// Whether it takes turns at the log. One that the kernel has stopped in its turn does not get the whole `hangTimeout`.
+  public var takesTurns: Bool
 
-  public init(respawn: Respawn, beats: Bool, hangTimeout: Interval, grace: Interval) {
+  public init(
+    respawn: Respawn, beats: Bool, hangTimeout: Interval, grace: Interval, takesTurns: Bool = false
+  ) {
     self.respawn = respawn
     self.beats = beats
     self.hangTimeout = hangTimeout
     self.grace = grace
+    self.takesTurns = takesTurns
   }
 }
 
@@ -44,8 +49,13 @@ public enum SupervisorAction: Hashable, Sendable {
   case spawn(String)
   case kill(String)
   case terminate(String)
-  /// See whether the kernel has stopped the process while it holds the log's turn; if so call `onBlocking`.
+  /// See whether the kernel has stopped the process while it holds the log's turn; if so call `onBlocking`. Asked regularly, and must
+  /// cost little.
   case inspect(String)
+  /// Write down, where it outlives this supervisor, that the child has just died: `onNotFound` of the next life is told.
+  case record(String)
+  /// Forget what was written down.
+  case forget(String)
   case note(SupervisorNote)
   /// All children are gone: the process may end.
   case exit
@@ -56,6 +66,8 @@ public enum SupervisorNote: Hashable, Sendable {
   case spawned(String, pid: Int32)
   case adopted(String, pid: Int32)
   case crashed(String, pid: Int32, ChildExit, respawnIn: Interval)
+  /// An earlier life of this supervisor saw it die, and did not live to start it again.
+  case foundDead(String, respawnIn: Interval)
   case hung(String, pid: Int32, silence: Interval)
   /// Stopped by a signal while it holds the log's turn: nobody else can commit.
   case blocking(String, pid: Int32)
@@ -87,6 +99,9 @@ public struct SupervisorCore: Sendable {
     var isAdopted = false
     /// When to look next whether it blocks the log.
     var inspectAt = Instant.distantFuture
+    /// It was seen blocking at the last look, and at the one before.
+    var isBlocking = false
+    var wasBlocking = false
     var youngDeaths: Int64 = 0
     /// It ran under this supervisor before.
     var hasRun = false
@@ -153,7 +168,9 @@ public struct SupervisorCore: Sendable {
       case .running(let pid):
         children[name]!.phase = .stopping(pid: pid, killAt: now + child.policy.grace)
         actions.append(.terminate(name))
-      case .waiting: children[name]!.phase = .stopped
+      case .waiting:
+        children[name]!.phase = .stopped
+        forget(name, into: &actions)
       case .looking, .dying, .stopping, .stopped: break
       }
     }
@@ -177,13 +194,17 @@ public struct SupervisorCore: Sendable {
         if away > .zero {
           // Beats may be waiting behind this: the silence was one's own.
           children[name]!.lastBeat = child.lastBeat + away
-          children[name]!.inspectAt = now + timing.heartbeat * 3
+          children[name]!.wasBlocking = false
+          children[name]!.isBlocking = false
+          if child.policy.takesTurns { children[name]!.inspectAt = now.next(inspectionInterval) }
         } else if hangAt(child) <= now {
           children[name]!.phase = .dying(pid: pid)
           actions.append(.note(.hung(name, pid: pid, silence: now - child.lastBeat)))
           actions.append(.kill(name))
         } else if child.inspectAt <= now {
-          children[name]!.inspectAt = now + timing.heartbeat
+          children[name]!.inspectAt = now.next(inspectionInterval)
+          children[name]!.wasBlocking = child.isBlocking
+          children[name]!.isBlocking = false
           actions.append(.inspect(name))
         }
       case .waiting(let until):
@@ -217,15 +238,29 @@ public struct SupervisorCore: Sendable {
     actions.append(.note(.adopted(name, pid: pid)))
   }
 
-  /// It does not run.
-  public mutating func onNotFound(_ name: String, into actions: inout [SupervisorAction]) {
+  /// It does not run. `deadFor`: how long ago an earlier life of this supervisor wrote down its death, if one did. Its wait goes
+  /// on then, instead of beginning anew or being forgotten.
+  public mutating func onNotFound(
+    _ name: String, deadFor: Interval? = nil, at now: Instant, into actions: inout [SupervisorAction]
+  ) {
     guard let child = children[name], child.phase == .looking else { return }
     if isStopping {
       children[name]!.phase = .stopped
+      forget(name, into: &actions)
       exitIfDone(into: &actions)
+    } else if !child.hasRun, case .after(let delay) = child.policy.respawn, let deadFor, deadFor < delay {
+      // The wall clock tells how long ago it was, and may have been set back.
+      let rest = min(delay, delay - deadFor)
+      children[name]!.phase = .waiting(until: now + rest)
+      actions.append(.note(.foundDead(name, respawnIn: rest)))
     } else {
       actions.append(.spawn(name))
     }
+  }
+
+  /// Only a long wait is worth remembering.
+  private func forget(_ name: String, into actions: inout [SupervisorAction]) {
+    if case .after = children[name]!.policy.respawn { actions.append(.forget(name)) }
   }
 
   public mutating func onSpawned(_ name: String, pid: Int32, at now: Instant, into actions: inout [SupervisorAction]) {
@@ -234,6 +269,7 @@ public struct SupervisorCore: Sendable {
     if child.hasRun { children[name]!.respawns += 1 }
     run(name, pid: pid, at: now)
     children[name]!.isAdopted = false
+    forget(name, into: &actions)
     guard isStopping else { return }
     // Told to stop while the spawn was under way.
     children[name]!.phase = .stopping(pid: pid, killAt: now + child.policy.grace)
@@ -246,8 +282,12 @@ public struct SupervisorCore: Sendable {
     children[name]!.lastBeat = now
     children[name]!.startedAt = now
     children[name]!.hasBeaten = false
-    children[name]!.inspectAt = .distantFuture
+    children[name]!.inspectAt = children[name]!.policy.takesTurns ? now.next(inspectionInterval) : .distantFuture
+    children[name]!.isBlocking = false
+    children[name]!.wasBlocking = false
   }
+
+  private var inspectionInterval: Interval { timing.heartbeat * 3 }
 
   public mutating func onSpawnFailed(
     _ name: String, _ reason: String, at now: Instant, into actions: inout [SupervisorAction]
@@ -281,6 +321,7 @@ public struct SupervisorCore: Sendable {
     }
     let delay = delay(name, livedLong: livedLong(child, at: now))
     children[name]!.phase = .waiting(until: now + delay)
+    if case .after = child.policy.respawn { actions.append(.record(name)) }
     actions.append(.note(.crashed(name, pid: pid, exit, respawnIn: delay)))
   }
 
@@ -306,13 +347,21 @@ public struct SupervisorCore: Sendable {
     guard Int64(beat.commitAge) <= child.policy.hangTimeout.milliseconds else { return }
     children[beat.name]!.lastBeat = now
     children[beat.name]!.hasBeaten = true
-    children[beat.name]!.inspectAt = now + timing.heartbeat * 3
+    children[beat.name]!.isBlocking = false
+    children[beat.name]!.wasBlocking = false
   }
 
   /// The kernel has stopped the process while it holds the log's turn. That is no matter of a busy machine, and nobody can
-  /// commit meanwhile: it does not get the whole `hangTimeout`.
-  public mutating func onBlocking(_ name: String, pid: Int32, into actions: inout [SupervisorAction]) {
+  /// commit meanwhile: it does not get the whole `hangTimeout`, but two heartbeats to go on.
+  public mutating func onBlocking(
+    _ name: String, pid: Int32, at now: Instant, into actions: inout [SupervisorAction]
+  ) {
     guard let child = children[name], child.phase == .running(pid: pid) else { return }
+    guard child.wasBlocking else {
+      children[name]!.isBlocking = true
+      children[name]!.inspectAt = now + timing.heartbeat * 2
+      return
+    }
     children[name]!.phase = .dying(pid: pid)
     actions.append(.note(.blocking(name, pid: pid)))
     actions.append(.kill(name))

@@ -2,6 +2,7 @@
 
 import CSpawn
 import Core
+import DequeModule
 import Glibc
 import Logging
 import Runtime
@@ -50,24 +51,30 @@ public struct MasterOptions: Sendable {
 /// Four threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords.
 /// libzmq has its own I/O thread.
 public struct MasterServer: ~Copyable {
-  private enum Token: Int { case signals, bell, requests, timelines, mesh, router, supervisor }
+  private enum Token: Int {
+    case signals, bell, requests, timelines, mesh, router, supervisor
+    case requestGreetings, timelineGreetings, meshGreetings
+  }
 
   /// Messages of one socket handled before the others have their turn.
   private static let messagesPerTurn = 1_000
 
-  /// The time that libzmq's I/O thread takes to send one message to one watcher: a profile says about 5 µs. The thread is still busy with
-  /// one push until as long after it as it has messages: posts that come in the meantime would wait in its queue, each as a message of its own.
-  /// So they wait here, and share one.
-  private static let pushNanoseconds: Int64 = 4_000
+  /// Messages of a push before everything else has its turn.
+  private static let pushesPerTurn = 128
+  /// The least time between two messages of a push, on the average over a turn. The system takes 5 to 10 µs to send one (a profile), so
+  /// who waits his turn here would else wait in libzmq's queue, and could not be given what has come in the meantime.
+  private static let pushNanoseconds: Int64 = 3_000
 
   private struct Sockets: ~Copyable {
     let context: Context
     var requests: ServerSocket
     /// Timeline updates to watchers.
     let timelines: Socket
+    let timelineGreetings: GreetingWatch
     let timelinesEndpoint: String
     /// This master's commits to the others.
     let mesh: Socket
+    let meshGreetings: GreetingWatch
     let meshEndpoint: String
     /// The others' commits.
     let peers: Socket
@@ -87,6 +94,7 @@ public struct MasterServer: ~Copyable {
           .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
           .maxMessageSize(Limits.subscriptionBytes), .backlog(4_096), .handshakeInterval(.seconds(5)),
           .ipv6(endpoint.contains("[")))
+        let timelineGreetings = try GreetingWatch(of: timelines)
         let timelinesEndpoint = try timelines.bind(endpoint)
 
         endpoint = options.log
@@ -94,6 +102,7 @@ public struct MasterServer: ~Copyable {
         try mesh.set(
           .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes), .handshakeInterval(.seconds(5)),
           .ipv6(endpoint.contains("[")))
+        let meshGreetings = try GreetingWatch(of: mesh)
         let meshEndpoint = try mesh.bind(endpoint)
 
         let peers = try context.makeSocket(.sub)
@@ -107,8 +116,10 @@ public struct MasterServer: ~Copyable {
         self.context = context
         self.requests = requests
         self.timelines = timelines
+        self.timelineGreetings = timelineGreetings
         self.timelinesEndpoint = timelinesEndpoint
         self.mesh = mesh
+        self.meshGreetings = meshGreetings
         self.meshEndpoint = meshEndpoint
         self.peers = peers
         self.router = router
@@ -132,10 +143,10 @@ public struct MasterServer: ~Copyable {
   private var core: MasterCore
   private var actions: [MasterAction] = []
   private var pushes = Pushes()
-  /// Until then pushes are collected.
+  /// When the next turn of pushes is due.
   private var nextPush = Instant.zero
-  /// What tells positions of topics, and must not overtake the pushes.
-  private var behindPushes: [MasterAction] = []
+  /// What tells positions of topics, and must not overtake the pushes that came before it: behind so many of them.
+  private var behindPushes: Deque<(turns: Int, action: MasterAction)> = []
   private var message = Message()
   private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
   private var hasExited = false
@@ -196,7 +207,7 @@ public struct MasterServer: ~Copyable {
   }
 
   private mutating func loop() throws(ZMQError) {
-    var poller = Poller()
+    var poller = try EpollPoller()
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
     try poller.add(fileDescriptor: bell, token: Token.bell.rawValue, interest: .readable)
     try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
@@ -204,6 +215,11 @@ public struct MasterServer: ~Copyable {
     try poller.add(sockets.peers, token: Token.mesh.rawValue, interest: .readable)
     try poller.add(sockets.router.socket, token: Token.router.rawValue, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
+    try poller.add(
+      sockets.requests.greetings.monitor.socket, token: Token.requestGreetings.rawValue, interest: .readable)
+    try poller.add(
+      sockets.timelineGreetings.monitor.socket, token: Token.timelineGreetings.rawValue, interest: .readable)
+    try poller.add(sockets.meshGreetings.monitor.socket, token: Token.meshGreetings.rawValue, interest: .readable)
     var ready: [Ready] = []
     core.start(at: Clock.now(), into: &actions)
     try carryOut()
@@ -211,7 +227,6 @@ public struct MasterServer: ~Copyable {
       let wake = pushes.isEmpty ? core.nextWake : min(nextPush, core.nextWake ?? nextPush)
       try poller.wait(nanoseconds: wake.map { ($0 - Clock.now()).nanoseconds }, into: &ready)
       let now = Clock.now()
-      if !pushes.isEmpty, now >= nextPush { try push() }
       core.onTimers(at: now, into: &actions)
       for item in ready {
         switch Token(rawValue: item.token)! {
@@ -222,10 +237,18 @@ public struct MasterServer: ~Copyable {
         case .mesh: try receiveMesh(at: now)
         case .router: try receiveRouter(at: now)
         case .supervisor: try drain(sockets.supervisor.socket)
+        case .requestGreetings:
+          while let what = try sockets.requests.greetings.next() { complain(what, "requests", at: now) }
+        case .timelineGreetings:
+          while let what = try sockets.timelineGreetings.next() { complain(what, "timelines", at: now) }
+        case .meshGreetings:
+          while let what = try sockets.meshGreetings.next() { complain(what, "log", at: now) }
         }
         try carryOut()
       }
       core.flush(at: now, wall: Clock.wall(), into: &actions)
+      try carryOut()
+      try push()
       try carryOut()
     }
   }
@@ -348,17 +371,16 @@ public struct MasterServer: ~Copyable {
       for order in orders {
         switch order {
         case .publish(let post, let targets):
-          pushes.add(Wire.encode(post), to: targets)
-          if pushes.posts.count == Limits.postsInUpdate { try push() }
-        case .mark where !pushes.isEmpty: behindPushes.append(order)
-        case .reply(let reply, _) where !pushes.isEmpty && reply.tellsPositions: behindPushes.append(order)
+          pushes.add(Wire.encodeUpdateEntry(post), to: targets)
+        case .mark where !pushes.isEmpty: behindPushes.append((pushes.end, order))
+        case .reply(let reply, _) where !pushes.isEmpty && reply.tellsPositions:
+          behindPushes.append((pushes.end, order))
         case .exit:
-          if !pushes.isEmpty { try push() }
+          while !pushes.isEmpty { try pushTurn() }
           try carryOut(order)
         default: try carryOut(order)
         }
       }
-      if !pushes.isEmpty, Clock.now() >= nextPush { try push() }
       orders.removeAll(keepingCapacity: true)
       if actions.isEmpty { swap(&orders, &actions) }
     }
@@ -405,92 +427,34 @@ public struct MasterServer: ~Copyable {
     if try sockets.requests.send(Wire.encode(reply), to: peer) != .sent { core.onUnreachable(peer, into: &actions) }
   }
 
-  /// Pushes what has been collected: to each topic one message with all its posts. A header of its own, which libzmq keeps within
-  /// the frame, and then the posts' frames, shared by all topics. Finding a topic's subscribers costs libzmq more than a frame does, and
-  /// a message more than that to the system.
+  /// Pushes to the topics whose turn it is, if the next turn has come.
   private mutating func push() throws(ZMQError) {
-    let began = Clock.now()
-    var messages = 0
-    let frames = UnsafeMutableBufferPointer<Message>.allocate(capacity: pushes.posts.count)
-    var count = 0
-    defer {
-      frames.extracting(..<count).deinitialize()
-      frames.deallocate()
+    guard !pushes.isEmpty else { return }
+    let now = Clock.now()
+    guard now >= nextPush else { return }
+    let taken = pushes.taken
+    try pushTurn()
+    nextPush = now + Interval(nanoseconds: Int64(pushes.taken - taken) * Self.pushNanoseconds)
+  }
+
+  /// To each topic one message: a header of its own, which libzmq keeps within the frame, and a body, shared by all topics that get the
+  /// same posts.
+  private mutating func pushTurn() throws(ZMQError) {
+    for _ in 0..<Self.pushesPerTurn {
+      guard let turn = pushes.takeTurn() else { break }
+      guard try sendHeader(turn.position) else { continue }
+      try turn.body.withFrame { frame throws(ZMQError) in _ = try sockets.timelines.send(sharing: &frame) }
     }
-    for post in pushes.posts {
-      frames.initializeElement(at: count, to: try Message(copying: post))
-      count += 1
+    while let next = behindPushes.first, next.turns <= pushes.taken {
+      behindPushes.removeFirst()
+      try carryOut(next.action)
     }
-    if pushes.haveSameTargets {
-      messages = pushes.targets[0].count
-      for target in pushes.targets[0] {
-        guard try sendHeader(target) else { continue }
-        for index in 0..<count { _ = try sockets.timelines.send(sharing: &frames[index], more: index < count - 1) }
-      }
-    } else {
-      for (target, posts) in pushes.byTopic() {
-        messages += 1
-        guard try sendHeader(target) else { continue }
-        for (place, index) in posts.enumerated() {
-          _ = try sockets.timelines.send(sharing: &frames[index], more: place < posts.count - 1)
-        }
-      }
-    }
-    pushes.removeAll()
-    nextPush = began + Interval(nanoseconds: Int64(messages) * Self.pushNanoseconds)
-    for action in behindPushes { try carryOut(action) }
-    behindPushes.removeAll(keepingCapacity: true)
   }
 
   /// Sends the first frame of an update; its posts are to follow.
   private func sendHeader(_ position: Watching) throws(ZMQError) -> Bool {
     Wire.writeUpdateHeader(topic: position.topic, sequence: position.sequence, to: headerBuffer)
     return try sockets.timelines.send(UnsafeRawBufferPointer(headerBuffer), more: true) == .sent
-  }
-}
-
-/// Posts on their way to watchers, collected so that each topic gets one message.
-struct Pushes {
-  /// Encoded posts, in log order.
-  private(set) var posts: [[UInt8]] = []
-  /// Whom each of them goes to.
-  private(set) var targets: [[Watching]] = []
-
-  var isEmpty: Bool { posts.isEmpty }
-
-  mutating func add(_ post: [UInt8], to targets: [Watching]) {
-    posts.append(post)
-    self.targets.append(targets)
-  }
-
-  mutating func removeAll() {
-    posts.removeAll(keepingCapacity: true)
-    targets.removeAll(keepingCapacity: true)
-  }
-
-  /// Whether all posts go to the same topics: a single post, or one author's.
-  var haveSameTargets: Bool {
-    targets.dropFirst().allSatisfy { others in
-      others.count == targets[0].count && zip(others, targets[0]).allSatisfy { $0.topic == $1.topic }
-    }
-  }
-
-  /// Each topic with the number of its first post, and its posts. Their numbers follow each other, since a topic's number rises by
-  /// one with each of its posts.
-  func byTopic() -> [(target: Watching, posts: [Int])] {
-    var places: [Topic: Int] = [:]
-    var found: [(target: Watching, posts: [Int])] = []
-    for (post, targets) in targets.enumerated() {
-      for target in targets {
-        if let place = places[target.topic] {
-          found[place].posts.append(post)
-        } else {
-          places[target.topic] = found.count
-          found.append((target, [post]))
-        }
-      }
-    }
-    return found
   }
 }
 

@@ -29,7 +29,7 @@ public struct RouterOptions: Sendable {
 
 /// The routing server as a process.
 public struct RouterServer: ~Copyable {
-  private enum Token: Int { case signals, requests, supervisor }
+  private enum Token: Int { case signals, requests, greetings, supervisor }
 
   /// Messages handled before the loop looks at its timers and signals again.
   private static let messagesPerTurn = 500
@@ -94,9 +94,11 @@ public struct RouterServer: ~Copyable {
   }
 
   private mutating func loop() throws(ZMQError) {
-    var poller = Poller()
+    var poller = try EpollPoller()
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
     try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
+    try poller.add(
+      sockets.requests.greetings.monitor.socket, token: Token.greetings.rawValue, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
     var ready: [Ready] = []
     var nextBeat = Clock.now()
@@ -107,7 +109,7 @@ public struct RouterServer: ~Copyable {
       let now = Clock.now()
       core.onTimers(at: now, planned: planned, into: &actions)
       if nextBeat <= now {
-        nextBeat = now + options.timing.heartbeat
+        nextBeat = now.next(options.timing.supervisionBeat)
         let beat = ChildBeat(name: "router", pid: getpid(), incarnation: incarnation, commitAge: 0)
         try sockets.supervisor.send(Wire.encode(.beat(beat)))
       }
@@ -115,6 +117,7 @@ public struct RouterServer: ~Copyable {
         switch Token(rawValue: item.token)! {
         case .signals: if signals.take() != nil { return }
         case .requests: try receive(at: now)
+        case .greetings: while let what = try sockets.requests.greetings.next() { complain(what, at: now) }
         case .supervisor: try drain(sockets.supervisor.socket)
         }
       }

@@ -43,6 +43,7 @@ public struct SupervisorServer: ~Copyable {
     static let signals = 0
     static let beats = 1
     static let supervisor = 2
+    static let greetings = 3
     /// Children's process descriptors: this and up, in order.
     static let firstChild = 16
   }
@@ -75,7 +76,7 @@ public struct SupervisorServer: ~Copyable {
   private var core: SupervisorCore
   /// In the order of `options.children`.
   private let processes: UnsafeMutableBufferPointer<Process>
-  private var poller = Poller()
+  private var poller: EpollPoller
   private var actions: [SupervisorAction] = []
   private var hasExited = false
   private let incarnation: Incarnation
@@ -85,6 +86,8 @@ public struct SupervisorServer: ~Copyable {
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
     let signals = try StopSignals()
+    let poller: EpollPoller
+    do throws(ZMQError) { poller = try EpollPoller() } catch { throw NodeError("no epoll descriptor: \(error)") }
     let sockets: Sockets
     do throws(ZMQError) {
       sockets = try Sockets(options)
@@ -95,6 +98,7 @@ public struct SupervisorServer: ~Copyable {
     self.lock = lock
     self.signals = signals
     self.sockets = sockets
+    self.poller = poller
     incarnation = Incarnation(UInt64(Clock.wall().milliseconds))
     core = SupervisorCore(
       name: options.name, pid: getpid(), timing: options.timing,
@@ -127,6 +131,7 @@ public struct SupervisorServer: ~Copyable {
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals, interest: .readable)
     try poller.add(sockets.beats.socket, token: Token.beats, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor, interest: .readable)
+    try poller.add(sockets.beats.greetings.monitor.socket, token: Token.greetings, interest: .readable)
     var ready: [Ready] = []
     var nextBeat = options.supervisor == nil ? Instant.distantFuture : Clock.now()
     var nextTick = tickInterval == nil ? Instant.distantFuture : Clock.now()
@@ -140,7 +145,7 @@ public struct SupervisorServer: ~Copyable {
       let now = Clock.now()
       core.onTimers(at: now, planned: planned, into: &actions)
       if nextBeat <= now {
-        nextBeat = now + options.timing.heartbeat
+        nextBeat = now.next(options.timing.supervisionBeat)
         let beat = ChildBeat(name: options.name, pid: getpid(), incarnation: incarnation, commitAge: 0)
         try sockets.supervisor.send(Wire.encode(.beat(beat)))
       }
@@ -153,6 +158,10 @@ public struct SupervisorServer: ~Copyable {
         case Token.signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
         case Token.beats: try receive(at: now)
         case Token.supervisor: try drain(sockets.supervisor.socket)
+        case Token.greetings:
+          while let what = try sockets.beats.greetings.next() {
+            options.logger.warning("bad input on the heartbeat socket: \(what)")
+          }
         default: collect(item.token - Token.firstChild, at: now)
         }
       }
@@ -216,7 +225,7 @@ public struct SupervisorServer: ~Copyable {
         try watch(child, at: index(of: name))
         core.onFound(name, pid: pid, at: now, into: &actions)
       } else {
-        core.onNotFound(name, into: &actions)
+        core.onNotFound(name, deadFor: options.folder.timeSinceDeath(of: name), at: now, into: &actions)
       }
     case .spawn(let name):
       let index = index(of: name)
@@ -237,7 +246,9 @@ public struct SupervisorServer: ~Copyable {
       guard processes[index].child?.isStopped() == true, let pid = processes[index].child?.pid,
         options.holdsTurn(pid)
       else { return }
-      core.onBlocking(name, pid: pid, into: &actions)
+      core.onBlocking(name, pid: pid, at: now, into: &actions)
+    case .record(let name): options.folder.recordDeath(of: name)
+    case .forget(let name): options.folder.forgetDeath(of: name)
     case .note(let note): options.logger.log(level: note.level, "\(note.text)")
     case .exit: hasExited = true
     }
@@ -253,7 +264,7 @@ extension SupervisorNote {
   var level: Logger.Level {
     switch self {
     case .spawned, .adopted, .stopped: return .info
-    case .crashed, .hung, .blocking, .killedAtStop: return .warning
+    case .crashed, .foundDead, .hung, .blocking, .killedAtStop: return .warning
     case .spawnFailed: return .error
     }
   }
@@ -264,6 +275,8 @@ extension SupervisorNote {
     case .adopted(let name, let pid): return "found \(name) running as process \(pid), and watches it"
     case .crashed(let name, let pid, let exit, let delay):
       return "\(name) (process \(pid)) crashed: \(exit.text); starting it again in \(seconds(delay))"
+    case .foundDead(let name, let delay):
+      return "\(name) is dead since before this process began; starting it again in \(seconds(delay))"
     case .hung(let name, let pid, let silence):
       return "\(name) (process \(pid)) hangs: silent for \(seconds(silence)); killing it"
     case .blocking(let name, let pid):

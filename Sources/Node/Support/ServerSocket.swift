@@ -21,6 +21,8 @@ struct ServerSocket: ~Copyable {
   private static let identityBytes = 5
 
   let socket: Socket
+  /// Tells of peers that speak something else.
+  let greetings: GreetingWatch
   /// Where it listens, with the port that was chosen.
   let boundEndpoint: String
   private var frames = Multipart(maxFrames: Limits.frames)
@@ -38,7 +40,9 @@ struct ServerSocket: ~Copyable {
       .linger(.milliseconds(500)), .routerMandatory(true), .sendHighWaterMark(queued), .receiveHighWaterMark(1_000),
       .maxMessageSize(maxBytes), .backlog(4_096), .handshakeInterval(.seconds(5)))
     if endpoint.contains("[") { try socket.set(.ipv6(true)) }
+    let greetings = try GreetingWatch(of: socket)
     boundEndpoint = try socket.bind(endpoint)
+    self.greetings = greetings
     self.socket = socket
   }
 

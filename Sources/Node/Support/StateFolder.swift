@@ -2,6 +2,7 @@
 
 import CSpawn
 import Glibc
+import Model
 
 /// Why a process can't run, in one line for the user.
 public struct NodeError: Error, Hashable, CustomStringConvertible {
@@ -20,6 +21,7 @@ public struct NodeError: Error, Hashable, CustomStringConvertible {
 /// log.db index.db …      the log
 /// run/NAME.lock          held for life by the process NAME; says its pid
 /// run/NAME.sock          where the supervisor NAME listens
+/// run/NAME.died          when NAME died, while its supervisor waits before it starts it again
 /// log/NAME.log           what the process NAME had to say
 /// ```
 public struct StateFolder: Hashable, Sendable {
@@ -30,6 +32,7 @@ public struct StateFolder: Hashable, Sendable {
   public var runFolder: String { path + "/run" }
   public var logFolder: String { path + "/log" }
   public func lock(of name: String) -> String { "\(runFolder)/\(name).lock" }
+  func death(of name: String) -> String { "\(runFolder)/\(name).died" }
   public func socket(of name: String) -> String { "\(runFolder)/\(name).sock" }
   public func endpoint(of name: String) -> String { "ipc://" + socket(of: name) }
   public func log(of name: String) -> String { "\(logFolder)/\(name).log" }
@@ -54,6 +57,30 @@ public struct StateFolder: Hashable, Sendable {
     defer { close(descriptor) }
     let pid = tinysns_lock_owner(descriptor)
     return pid > 0 ? pid : nil
+  }
+
+  // MARK: Deaths that a supervisor has seen
+
+  /// Writes down that it has just died. Best effort: where that can't be written, only a supervisor's death in the wait that
+  /// follows would need it.
+  func recordDeath(of name: String) {
+    // A file made anew: its time is now. Nothing is written, so a full disk is no obstacle as long as it has a name left.
+    unlink(death(of: name))
+    let descriptor = open(death(of: name), O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+    if descriptor >= 0 { close(descriptor) }
+  }
+
+  /// It is to be started without a wait: it has been, or a person wants it so.
+  public func forgetDeath(of name: String) { unlink(death(of: name)) }
+
+  /// How long ago its death was written down, by the wall clock; nil if none is.
+  func timeSinceDeath(of name: String) -> Interval? {
+    var status = stat()
+    guard stat(death(of: name), &status) == 0 else { return nil }
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    let seconds = Int64(now.tv_sec - status.st_mtim.tv_sec)
+    return .seconds(seconds) + Interval(nanoseconds: Int64(now.tv_nsec - status.st_mtim.tv_nsec))
   }
 
   /// The names under which processes have run here, sorted; they may run or not.

@@ -182,6 +182,7 @@ final class RequestChecker {
     }
     switch outcome {
     case .reply(let body):
+      if case .refused(let refusal) = body, refusal.code == .limit { world.meet(.limitReached) }
       answered += 1
       check(body, to: asked, client)
     case .timedOut(let mayHaveHappened):
@@ -200,6 +201,8 @@ final class RequestChecker {
     {
       return
     }
+    // A client that has as much under way as it may refuses by itself, before it has even logged in.
+    if case .refused(let refusal) = body, refusal.code == .limit { return onRefused(asked, client) }
     guard let user = model.accounts[client.user] else {
       return fail("the log is the truth", asked, "answered, and \(client.user) is not in the log", client)
     }

@@ -3,10 +3,12 @@
 import Core
 import Model
 
-/// Never two processes under one name; nobody healthy is killed.
+/// Never two processes under one name; nobody healthy is killed; a master that died is not started before `respawn_delay`.
 final class ProcessChecker {
   private unowned(unsafe) let world: World
   private(set) var kills = 0
+  /// When supervisors have seen masters die that have not been started again.
+  private var deaths: [String: Instant] = [:]
 
   init(world: World) { self.world = world }
 
@@ -16,7 +18,17 @@ final class ProcessChecker {
         "never two under one name", "\(supervisor.name) starts \(name), and \(running.pid) runs under that name",
         [supervisor, running])
     }
+    if let death = deaths.removeValue(forKey: name), world.now - death < world.settings.timing.respawnDelay {
+      world.fail(
+        "a dead master waits for respawn_delay",
+        "\(supervisor.name) starts \(name) \((world.now - death).milliseconds) ms after its death", [supervisor])
+    }
   }
+
+  func onDeath(_ name: String) { deaths[name] = world.now }
+
+  /// A person has started the cluster anew.
+  func onWantedNow(_ name: String) { deaths[name] = nil }
 
   func onHung(_ name: String, pid: Int32, silence: Interval, by supervisor: SupervisorProcess) {
     kills += 1
@@ -82,7 +94,7 @@ final class ChairChecker {
   }
 }
 
-/// Nothing grows without limit.
+/// Nothing grows without limit: queues, what waits in a master or a client, what is asked of the router.
 final class LimitChecker {
   private unowned(unsafe) let world: World
   private var locates: [Int32: (since: Instant, count: Int)] = [:]
@@ -98,7 +110,30 @@ final class LimitChecker {
     }
   }
 
-  func onClient(pending: Int, of client: ClientProcess) {}
+  func onClient(pending: Int, of client: ClientProcess) {
+    // What its watched timelines ask comes on top of what the program asks.
+    if pending > Limits.requestsInFlight + 2 * Limits.topicsPerSession {
+      world.fail("limits", "\(client.name) has \(pending) requests under way", [client])
+    }
+  }
+
+  func onMaster(_ load: MasterLoad, of master: MasterProcess) {
+    if let (what, count) = load.firstBeyondItsLimit {
+      world.fail("limits", "\(master.name) has \(count) \(what)", [master])
+    }
+  }
+
+  /// Frames that wait on a link for a process that does not read.
+  func onQueued(_ count: Int, on link: Link, toListener: Bool) {
+    guard let listener = link.listener else { return }
+    let most = 2 * max(world.settings.network.updatesQueued, world.settings.network.repliesQueued, 4_096)
+    if count > most {
+      world.fail(
+        "limits",
+        "\(count) messages wait on a connection (\(link.kind)) for \((toListener ? listener : link.dialer).name)",
+        [link.dialer, listener])
+    }
+  }
 
   func onLocate(by client: ClientProcess) {
     let (since, count) = locates[client.pid] ?? (world.now, 0)

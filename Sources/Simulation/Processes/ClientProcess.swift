@@ -40,6 +40,9 @@ final class ClientProcess: Process {
   private var expected: [Topic: (next: UInt64, skipped: UInt64)] = [:]
   private var sentNumbers: Set<UInt64> = []
   private var renamed: [UInt64: UInt64] = [:]
+  private var isAsking = false
+  /// At which master each unanswered request was asked last.
+  private var askedAt: [UInt64: MasterIdentity] = [:]
 
   /// - Parameter proof: an intruder's; nil: what is right.
   init(world: World, name: String, user: String, host: Int, pid: Int32, proof: Proof? = nil) {
@@ -138,6 +141,7 @@ final class ClientProcess: Process {
         guard var reply = world.decoded({ () throws(WireError) in try Wire.decodeReply(frame.bytes) }) else { return }
         if world.defect == .ignoreASequenceGap { ignoreGap(&reply) }
         if world.defect == .repeatUnderANewNumber, let number = renamed[reply.number] { reply.number = number }
+        askedAt[reply.number] = nil
         core.onReply(reply, at: now, into: &actions)
       case .timelines where frame.link === timelines:
         guard var update = world.decoded({ () throws(WireError) in try Wire.decodeUpdate(frame.bytes) }) else { return }
@@ -167,6 +171,7 @@ final class ClientProcess: Process {
     case .toRouter(let request):
       world.checkers.limits.onLocate(by: self)
       if let router { world.network.send(Wire.encode(request), on: router) }
+      if world.defect == .retryWithoutPause { askAgain(request) }
     case .connect(let contact):
       disconnect()
       session = world.network.dial(.session, from: self, to: contact.requests)
@@ -210,6 +215,16 @@ final class ClientProcess: Process {
     }
   }
 
+  /// The deliberate fault "retry without a pause".
+  private func askAgain(_ request: RouterRequest) {
+    guard !isAsking else { return }
+    isAsking = true
+    onThread(after: .milliseconds(3)) { [self] in
+      isAsking = false
+      if !core.isServing { carryOut(.toRouter(request)) }
+    }
+  }
+
   private func disconnect() {
     if let session { world.network.close(session) }
     if let timelines { world.network.close(timelines) }
@@ -227,6 +242,12 @@ final class ClientProcess: Process {
       request.number = fresh
     }
     if case .hello(let hello) = request.body { hellos[request.number] = hello }
+    if let master = core.master?.master, case let former = askedAt.updateValue(master, forKey: request.number),
+      let former,
+      former != master
+    {
+      world.meet(.repeatedAtAnotherMaster)
+    }
     let bytes = Wire.encode(request)
     world.network.send(bytes, on: session)
     // A client may say the same twice (its own repeat, a proxy's): it must not matter.
@@ -257,7 +278,7 @@ final class ClientProcess: Process {
       state.skipped += update.sequence - state.next
       update.sequence = state.next
     }
-    state.next = max(state.next, update.post == nil ? update.sequence : update.sequence + 1)
+    state.next = max(state.next, update.sequence + UInt64(update.posts.count))
     expected[update.topic] = state
   }
 }

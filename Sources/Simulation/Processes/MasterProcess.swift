@@ -136,6 +136,7 @@ final class MasterProcess: Process {
   private func onRequest(_ bytes: [UInt8], from peer: PeerID, _ link: Link, at now: Instant) {
     guard bytes.count <= Limits.requestBytes else {
       // ZeroMQ drops the connection.
+      if link.dialer is StrangerProcess { world.meet(.strangersGarbage) }
       world.network.cut(link, dialerLearns: true, listenerLearns: true)
       return
     }
@@ -159,6 +160,7 @@ final class MasterProcess: Process {
       }
     } catch {
       world.note([link.dialer, self], 30, -1) { "malformed: \(error)" }
+      if link.dialer is StrangerProcess { world.meet(.strangersGarbage) }
       let refusal = Refusal(.invalid, "the message is \(error.explanation)")
       actions.append(.reply(Reply(number: Wire.requestNumber(in: bytes.span.bytes), body: .refused(refusal)), to: peer))
       core.onMalformed(from: peer, into: &actions)
@@ -190,6 +192,8 @@ final class MasterProcess: Process {
     actions.removeAll(keepingCapacity: true)
     next = 0
     world.checkers.log.onHead(peek(&core) { $0.head }, of: self)
+    // Not at each turn, for it looks at every session.
+    if world.step & 15 == 0 { world.checkers.limits.onMaster(peek(&core) { $0.load }, of: self) }
   }
 
   private func swapPublished() {
@@ -218,7 +222,7 @@ final class MasterProcess: Process {
       passwordJobs.append((id, job))
       if passwordJobs.count == 1 { hash() }
     case .publish(let post, let targets):
-      let encoded = Wire.encode(post)
+      let encoded = Wire.encodeUpdateEntry(post)
       for target in targets { publish(target, encoded, post.id) }
     case .mark(let position): publish(position, [], .zero)
     case .append(let events, let after):
@@ -260,6 +264,8 @@ final class MasterProcess: Process {
     var reply = reply
     if case .done = reply.body, let strike = beforeAcknowledging {
       beforeAcknowledging = nil
+      // Should it live on, it goes on here.
+      next -= 1
       return strike()
     }
     guard let link = peers[peer] else {
@@ -280,29 +286,37 @@ final class MasterProcess: Process {
     }
     world.note([self, link.dialer], 32, Int(truncatingIfNeeded: reply.number)) { "\(reply.number) \(reply.body)" }
     world.checkers.acknowledgements.onReply(reply, from: self, to: link.dialer)
-    world.network.reply(Wire.encode(reply), on: link, peer: peer)
+    world.network.reply(Wire.encode(reply), on: link, peer: peer, from: self)
   }
 
-  private func publish(_ position: Watching, _ post: [UInt8], _ id: EventID) {
+  private func publish(_ position: Watching, _ entry: [UInt8], _ id: EventID) {
     var bytes: [UInt8]?
+    defer { if bytes == nil, !entry.isEmpty { world.meet(.postBeforeTheSubscription) } }
     for link in subscribers where link.kind == .timelines && link.isUp && link.subscribed.contains(position.topic) {
       guard link.queuedToDialer < world.settings.network.updatesQueued else {
+        bytes = bytes ?? []
+        world.meet(.updateDroppedAtTheMark)
         world.note([self, link.dialer], 34, Int(id.rawValue)) { "drops update \(position.sequence)" }
         continue
       }
-      if bytes == nil { bytes = Wire.encodeUpdateHeader(topic: position.topic, sequence: position.sequence) + post }
-      world.note([self, link.dialer], 35, Int(id.rawValue)) {
-        post.isEmpty ? "marker \(position.sequence)" : "update \(position.sequence): post \(id)"
+      if bytes?.isEmpty != false {
+        bytes = Wire.encodeUpdateHeader(topic: position.topic, sequence: position.sequence) + entry
       }
-      world.network.reply(bytes!, on: link, peer: link.peer)
+      world.note([self, link.dialer], 35, Int(id.rawValue)) {
+        entry.isEmpty ? "marker \(position.sequence)" : "update \(position.sequence): post \(id)"
+      }
+      world.network.reply(bytes!, on: link, peer: link.peer, from: self)
     }
   }
 
   private func broadcast(_ events: [Event]) {
     let bytes = Wire.encode(LogBatch(events: events))
     for link in subscribers where link.kind == .mesh && link.isUp && link.isSubscribedToAll {
-      guard link.queuedToDialer < world.settings.network.updatesQueued else { continue }
-      world.network.reply(bytes, on: link, peer: link.peer)
+      guard link.queuedToDialer < world.settings.network.updatesQueued else {
+        world.meet(.meshBatchLost)
+        continue
+      }
+      world.network.reply(bytes, on: link, peer: link.peer, from: self)
     }
   }
 
@@ -318,7 +332,9 @@ final class MasterProcess: Process {
     guard let job = append else { preconditionFailure("\(name) has the turn and nothing to append") }
     do {
       switch try log.begin(job.events, after: job.after) {
-      case .begun: onThread(after: world.disk.commitLatency()) { [self] in sync() }
+      case .begun:
+        onThread(after: world.disk.commitLatency()) { [self] in sync() }
+        world.disk.began()
       case .behind where world.defect == .appendWithoutLooking && !job.events.contains(where: \.createsAccount):
         let head = try log.head()
         let events = job.events.enumerated().map { offset, event in
@@ -327,12 +343,14 @@ final class MasterProcess: Process {
         _ = try log.begin(events, after: head)
         onThread(after: world.disk.commitLatency()) { [self] in sync() }
       case .behind:
+        world.meet(.appendWasBehind)
         let events = try log.read(after: job.after, limit: Limits.readEvents)
         world.disk.endTurn(self)
         finishAppend(.behind(forgetting(events)))
       case .busy: preconditionFailure("\(name) has the turn, and another append is under way")
       }
     } catch {
+      if case .full = error { world.meet(.diskFull) } else { world.meet(.diskFailed) }
       world.disk.endTurn(self)
       finishAppend(.failed("\(error)"))
     }
@@ -346,6 +364,7 @@ final class MasterProcess: Process {
       world.disk.endTurn(self)
       finishAppend(.appended)
     } catch {
+      world.meet(.diskFailed)
       world.disk.endTurn(self)
       finishAppend(.failed("\(error)"))
     }

@@ -219,7 +219,10 @@ class Process {
     lastPeer += 1
     link.peer = PeerID(lastPeer)
     peers[link.peer] = link
-    if link.kind == .timelines || link.kind == .mesh { subscribers.append(link) }
+    // It may be here already, if this side has not learnt that the connection before was lost.
+    if link.kind == .timelines || link.kind == .mesh, !subscribers.contains(where: { $0 === link }) {
+      subscribers.append(link)
+    }
   }
 
   /// This side learns that a peer is gone.

@@ -37,7 +37,7 @@ final class RouterProcess: Process {
   override func onTimers(at now: Instant, planned: Instant?) {
     core.onTimers(at: now, planned: planned, into: &actions)
     if nextBeat <= now {
-      nextBeat = now + world.settings.timing.heartbeat
+      nextBeat = now.next(world.settings.timing.supervisionBeat)
       let beat = ChildBeat(name: name, pid: pid, incarnation: incarnation, commitAge: 0)
       if let supervisor { world.network.send(Wire.encode(SupervisorRequest.beat(beat)), on: supervisor) }
     }
@@ -45,6 +45,11 @@ final class RouterProcess: Process {
 
   override func handle(_ input: Input, at now: Instant) {
     guard case .frame(let frame, let peer) = input else { return }
+    if frame.link.dialer is StrangerProcess {
+      // Dropped, and the peer shut out. By accident it may be a message, but not one of which the stranger is to be told.
+      _ = try? Wire.decodeRouterRequest(frame.bytes)
+      return world.meet(.strangersGarbage)
+    }
     guard let request = world.decoded({ () throws(WireError) in try Wire.decodeRouterRequest(frame.bytes) }) else {
       return
     }
@@ -79,7 +84,7 @@ final class RouterProcess: Process {
         }
         if link.isUp, link.peer == peer, link.queuedToDialer >= world.settings.network.repliesQueued { continue }
         world.note([self, link.dialer], 11, Int(peer.rawValue)) { "\(reply)" }
-        world.network.reply(Wire.encode(reply), on: link, peer: peer)
+        world.network.reply(Wire.encode(reply), on: link, peer: peer, from: self)
       case .note(let note):
         world.note([self], 12, 0) { note.told }
         world.witness?(name, note.told)

@@ -30,6 +30,13 @@ final class SupervisorProcess: Process {
 
   override func start() {
     world.network.listen(self, on: Self.address(of: name))
+    if superior == nil {
+      // As `tinysns up` does: whoever starts a cluster wants it now.
+      for (slave, _) in children where world.locks[slave] == nil {
+        world.deaths["master-" + slave.dropFirst("slave-".count)] = nil
+        world.checkers.processes.onWantedNow("master-" + slave.dropFirst("slave-".count))
+      }
+    }
     if let superior {
       superiorLink = world.network.dial(.supervision, from: self, to: Self.address(of: superior))
       nextBeat = clock
@@ -56,7 +63,7 @@ final class SupervisorProcess: Process {
     let planned = world.defect == .takeOwnAbsenceForSilence ? nil : planned
     core.onTimers(at: now, planned: planned, into: &actions)
     if nextBeat <= now {
-      nextBeat = now + world.settings.timing.heartbeat
+      nextBeat = now.next(world.settings.timing.supervisionBeat)
       let beat = ChildBeat(name: name, pid: pid, incarnation: incarnation, commitAge: 0)
       if let superiorLink { world.network.send(Wire.encode(SupervisorRequest.beat(beat)), on: superiorLink) }
     }
@@ -98,7 +105,9 @@ final class SupervisorProcess: Process {
         watch(running, as: child)
         core.onFound(child, pid: running.pid, at: clock, into: &actions)
       } else {
-        core.onNotFound(child, into: &actions)
+        var deadFor = world.deaths[child].map { world.now - $0 }
+        if world.defect == .forgetTheDeath { deadFor = nil }
+        core.onNotFound(child, deadFor: deadFor, at: clock, into: &actions)
       }
     case .spawn(let child):
       world.checkers.processes.onSpawn(child, by: self)
@@ -122,8 +131,19 @@ final class SupervisorProcess: Process {
     case .inspect(let child):
       // What /proc says: stopped, and the lock is its own.
       guard let process = watched[child], process.life == .frozen, world.disk.holder === process else { return }
-      core.onBlocking(child, pid: process.pid, into: &actions)
+      core.onBlocking(child, pid: process.pid, at: clock, into: &actions)
+    case .record(let child):
+      world.deaths[child] = world.now
+      world.checkers.processes.onDeath(child)
+    case .forget(let child):
+      world.deaths[child] = nil
     case .note(let note):
+      switch note {
+      case .hung: world.meet(.hungAndKilled)
+      case .blocking: world.meet(.killedForHoldingTheTurn)
+      case .foundDead: world.meet(.waitOutlivedItsSlave)
+      default: break
+      }
       world.note([self], 20, 0) { note.told }
       world.witness?(name, note.told)
       if case .killedAtStop(let child, _) = note { stopping.insert(child) }

@@ -3,16 +3,33 @@
 import Model
 
 final class People {
-  static let names = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"]
+  static let names = [
+    "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "kim", "leo", "mallory", "niaj",
+    "olivia", "peggy", "quentin", "rupert", "sybil", "trent",
+  ]
 
   private unowned(unsafe) let world: World
   private var random: SplitMix64
   private var isActive = false
   private var posted = 0
+  private var visits = 0
 
   init(world: World, random: SplitMix64) {
     self.world = world
     self.random = random
+  }
+
+  // MARK: Storms
+
+  /// Many log in at once, post once, and leave.
+  func sendVisitors(_ count: Int) {
+    for _ in 0..<count {
+      visits += 1
+      let name = "visitor-\(visits)"
+      let client = world.startClient(name, user: Self.names[random.below(world.settings.users)])
+      client.onFinish = { [unowned client] _, _ in client.terminate() }
+      client.submit(.post(text: "visit \(visits)"), within: .seconds(6))
+    }
   }
 
   private func user(of client: Int) -> String { Self.names[client % world.settings.users] }

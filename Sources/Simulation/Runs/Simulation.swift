@@ -48,6 +48,7 @@ public struct SimulationResult: Sendable {
   /// Posts that were shown in watched timelines.
   public var delivered: Int
   public var answered: Int
+  package var situations: Situations
   /// The trace's last lines about the parties concerned, if it was kept.
   public var lastEvents: [String]
 }
@@ -66,8 +67,8 @@ final class Run {
     var trace = Trace(keepsText: options.trace, limit: options.traceLimit)
     trace.print = print
     world = World(settings: settings, defect: options.defect, random: SplitMix64(seed: random.next()), trace: trace)
-    faults = FaultInjector(world: world, random: SplitMix64(seed: random.next()))
     people = People(world: world, random: SplitMix64(seed: random.next()))
+    faults = FaultInjector(world: world, people: people, random: SplitMix64(seed: random.next()))
     self.random = random
   }
 
@@ -177,6 +178,9 @@ final class Run {
       if !client.core.isServing { return "\(client.name) has no master" }
       if !client.asked.isEmpty { return "\(client.name) waits for an answer" }
     }
+    if let link = world.network.firstUnnoticed {
+      return "\(link.dialer.name) believes in a connection (\(link.kind)) that is gone"
+    }
     return world.checkers.timelines.firstBehind()
   }
 
@@ -211,6 +215,7 @@ final class Run {
       seed: seed, traceHash: world.trace.hash.value, violation: world.violation, simulated: world.now - .zero,
       steps: world.step, faults: faults.injected, events: world.checkers.model.events.count,
       delivered: world.checkers.timelines.delivered, answered: world.checkers.requests.answered,
+      situations: world.situations,
       lastEvents: world.violation.map { world.trace.last(40, about: $0.parties) } ?? [])
   }
 }

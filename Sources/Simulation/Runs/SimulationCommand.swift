@@ -14,53 +14,30 @@ public enum SimulationCommand {
   ///
   /// - Parameters:
   ///   - trace: print everything that happens; for one seed.
+  ///   - situations: print how often each situation that has to be survived was met.
   ///   - json: print one line of JSON instead.
   ///   - workers: how many seeds run at the same time; 0: one a processor.
   /// - Returns: the exit code, 0 if there was no violation, else 1.
   public static func run(
-    seeds: ClosedRange<UInt64>, trace: Bool = false, json: Bool = false, workers: Int = 0,
+    seeds: ClosedRange<UInt64>, trace: Bool = false, situations: Bool = false, json: Bool = false, workers: Int = 0,
     print: @escaping (String) -> Void
   ) -> Int32 {
     let clock = ContinuousClock()
     let start = clock.now
     let count = Int(seeds.upperBound - seeds.lowerBound) + 1
-    let workers = trace ? 1 : min(count, workers > 0 ? workers : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
-    var failures: [SimulationResult] = []
-    var simulated: Int64 = 0
-    var totals = Totals()
+    let outcome: SimulationTotals
     if trace {
+      var totals = SimulationTotals()
       for seed in seeds {
-        let result = Simulation.run(seed: seed, options: Simulation.Options(trace: true)) { print($0) }
-        totals.add(result)
-        simulated += result.simulated.nanoseconds
-        if result.violation != nil { failures.append(result) }
+        totals.add(Simulation.run(seed: seed, options: Simulation.Options(trace: true)) { print($0) })
       }
+      outcome = totals
     } else {
-      let found = Mutex<(totals: Totals, failures: [SimulationResult])>((Totals(), []))
-      SeedsInProgress.begin(workers)
-      DispatchQueue.concurrentPerform(iterations: workers) { worker in
-        var own = Totals()
-        var failed: [SimulationResult] = []
-        var seed = seeds.lowerBound + UInt64(worker)
-        while seed <= seeds.upperBound {
-          SeedsInProgress.set(seed, for: worker)
-          let result = Simulation.run(seed: seed)
-          own.add(result)
-          if result.violation != nil { failed.append(result) }
-          seed += UInt64(workers)
-        }
-        found.withLock { found in
-          found.totals.add(own)
-          found.failures.append(contentsOf: failed)
-        }
-      }
-      SeedsInProgress.end()
-      (totals, failures) = found.withLock { ($0.totals, $0.failures) }
-      simulated = totals.simulated
+      outcome = run(seeds, workers: workers)
     }
-    failures.sort { $0.seed < $1.seed }
+    let failures = outcome.failures
     let elapsed = Interval(clock.now - start)
-    let simulatedSeconds = decimal(simulated, 1)
+    let simulatedSeconds = decimal(outcome.simulated, 1)
     let wallSeconds = decimal(elapsed.nanoseconds, 3)
     if json {
       print(
@@ -74,41 +51,49 @@ public enum SimulationCommand {
         "… and \(failures.count - 20) more: seeds \(failures.dropFirst(20).map { String($0.seed) }.joined(separator: " "))"
       )
     }
-    if count == 1, let hash = totals.lastHash { print("seed \(seeds.lowerBound): trace hash \(hexadecimal(hash))") }
+    if count == 1, let hash = outcome.lastHash { print("seed \(seeds.lowerBound): trace hash \(hexadecimal(hash))") }
     print(
       "\(count) seed\(count == 1 ? "" : "s"), \(failures.count) violation\(failures.count == 1 ? "" : "s"); "
-        + "\(totals.faults) faults, \(totals.events) events, \(totals.answered) answers, \(totals.delivered) posts shown"
+        + "\(outcome.faults) faults, \(outcome.events) events, \(outcome.answered) answers, \(outcome.delivered) posts shown"
     )
+    if situations {
+      for situation in Situation.allCases { print("  \(outcome.situations[situation]) x \(situation)") }
+    } else if !outcome.situations.missing.isEmpty {
+      print("not met: \(outcome.situations.missing.map { "\($0)" }.joined(separator: ", "))")
+    }
     print(
-      "\(decimal(simulated / 3_600, 2)) cluster-hours in \(wallSeconds) s: "
-        + "\(simulated / max(1, elapsed.nanoseconds)) times real time")
+      "\(decimal(outcome.simulated / 3_600, 2)) cluster-hours in \(wallSeconds) s: "
+        + "\(outcome.simulated / max(1, elapsed.nanoseconds)) times real time")
     return failures.isEmpty ? 0 : 1
   }
 
-  private struct Totals: Sendable {
-    var simulated: Int64 = 0
-    var faults = 0
-    var events = 0
-    var answered = 0
-    var delivered = 0
-    var lastHash: UInt64?
-
-    mutating func add(_ result: SimulationResult) {
-      simulated += result.simulated.nanoseconds
-      faults += result.faults
-      events += result.events
-      answered += result.answered
-      delivered += result.delivered
-      lastHash = result.traceHash
+  /// Runs `seeds`, several at the same time.
+  ///
+  /// - Parameter workers: how many; 0: one a processor.
+  package static func run(_ seeds: ClosedRange<UInt64>, workers: Int = 0) -> SimulationTotals {
+    let count = Int(seeds.upperBound - seeds.lowerBound) + 1
+    let workers = min(count, workers > 0 ? workers : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
+    let found = Mutex<(next: UInt64, totals: SimulationTotals)>((seeds.lowerBound, SimulationTotals()))
+    SeedsInProgress.begin(workers)
+    DispatchQueue.concurrentPerform(iterations: workers) { worker in
+      var own = SimulationTotals()
+      while true {
+        // Runs differ in length: whoever is free takes the next.
+        let seed = found.withLock { found -> UInt64? in
+          guard found.next <= seeds.upperBound else { return nil }
+          defer { found.next += 1 }
+          return found.next
+        }
+        guard let seed else { break }
+        SeedsInProgress.set(seed, for: worker)
+        own.add(Simulation.run(seed: seed))
+      }
+      found.withLock { $0.totals.add(own) }
     }
-
-    mutating func add(_ other: Totals) {
-      simulated += other.simulated
-      faults += other.faults
-      events += other.events
-      answered += other.answered
-      delivered += other.delivered
-      lastHash = other.lastHash ?? lastHash
+    SeedsInProgress.end()
+    return found.withLock { found in
+      found.totals.failures.sort { $0.seed < $1.seed }
+      return found.totals
     }
   }
 
@@ -137,6 +122,40 @@ public enum SimulationCommand {
   static func hexadecimal(_ value: UInt64) -> String {
     let digits = String(value, radix: 16)
     return String(repeating: "0", count: 16 - digits.count) + digits
+  }
+}
+
+/// What many runs came to.
+package struct SimulationTotals: Sendable {
+  package internal(set) var failures: [SimulationResult] = []
+  package internal(set) var situations = Situations()
+  var simulated: Int64 = 0
+  var faults = 0
+  var events = 0
+  var answered = 0
+  var delivered = 0
+  var lastHash: UInt64?
+
+  mutating func add(_ result: SimulationResult) {
+    if result.violation != nil { failures.append(result) }
+    situations.add(result.situations)
+    simulated += result.simulated.nanoseconds
+    faults += result.faults
+    events += result.events
+    answered += result.answered
+    delivered += result.delivered
+    lastHash = result.traceHash
+  }
+
+  mutating func add(_ other: SimulationTotals) {
+    failures += other.failures
+    situations.add(other.situations)
+    simulated += other.simulated
+    faults += other.faults
+    events += other.events
+    answered += other.answered
+    delivered += other.delivered
+    lastHash = other.lastHash ?? lastHash
   }
 }
 

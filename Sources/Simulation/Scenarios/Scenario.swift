@@ -13,10 +13,12 @@ import Model
 ///     alice posts "text" | alice follows bob | alice unfollows bob
 ///     alice lists users | alice lists followers | alice lists following
 ///     alice reads | alice reads bob
+///     alice posts 25 times "text"
 ///     … without waiting            (after any of a person's requests)
 ///     kill WHO | stop WHO | freeze WHO | thaw WHO | start launcher
 ///     kill WHO before it answers   (between commit and acknowledgement)
-///     cut host 1 off from clients | cut host 1 off from host 2 | mend the network | break connections
+///     cut host 1 off from clients | cut host 1 off from host 2 | mend the network | break connections [unnoticed]
+///     WHO becomes slow | WHO is quick again | a stranger sends garbage to WHO
 ///     the disk stalls | the disk is full | the disk fails once | the disk works | the power fails
 ///     after 2s | after 500ms
 ///     who serves
@@ -103,17 +105,38 @@ final class ScenarioPlayer {
       cuts = []
       return
     }
-    if line == "break connections" {
+    if line.hasPrefix("break connections") {
+      let isNoticed = words.last != "unnoticed"
       for link in world.network.links where link.kind == .session || link.kind == .timelines {
-        world.network.cut(link, dialerLearns: true, listenerLearns: true)
+        world.network.cut(link, dialerLearns: isNoticed, listenerLearns: isNoticed)
       }
       return
     }
+    if line.hasSuffix(" becomes slow") || line.hasSuffix(" is quick again") {
+      for process in processes(words[0]) {
+        if words[1] == "becomes" { world.slow(process, for: .seconds(3_600)) } else { world.quicken(process) }
+      }
+      return
+    }
+    if line.hasPrefix("a stranger sends garbage to ") { return garbage(to: words.last ?? "") }
     if line.hasPrefix("the disk") || line == "the power fails" { return disk(line) }
     if ["kill", "stop", "freeze", "thaw"].contains(words[0]), words.count > 1 {
       return fault(words[0], line.dropFirst(words[0].count + 1).description)
     }
     person(line, words)
+  }
+
+  private func garbage(to who: String) {
+    let messages: [[UInt8]] = [[], [0xff], Array("GET / HTTP/1.1".utf8), Array(repeating: 0x80, count: 5_000)]
+    for process in processes(who) {
+      if let master = process as? MasterProcess {
+        world.startStranger(messages, to: master.registration.requests, .session)
+        world.startStranger(messages, to: master.registration.timelines, .timelines)
+      } else {
+        world.startStranger(messages, to: RouterProcess.address, .clientRouter)
+      }
+    }
+    pass(.milliseconds(100))
   }
 
   private func after(_ text: String) {
@@ -194,6 +217,13 @@ final class ScenarioPlayer {
     case "stops":
       if let token = client.watches.last { client.unwatch(token) }
       return pass(.milliseconds(100))
+    case "posts" where words.count > 3 && words[3] == "times":
+      let text = line.split(separator: "\"").dropFirst().first ?? ""
+      for number in 1...max(1, Int(words[2]) ?? 1) {
+        client.submit(.post(text: "\(text) \(number)"), within: .seconds(30))
+        pass(.milliseconds(10))
+      }
+      return
     case "posts": body = .post(text: line.split(separator: "\"").dropFirst().first.map(String.init) ?? "")
     case "follows" where words.count > 2: body = .follow(name: words[2])
     case "unfollows" where words.count > 2: body = .unfollow(name: words[2])
@@ -279,6 +309,7 @@ extension SupervisorNote {
     case .spawned(let name, _): return "starts \(name)"
     case .adopted(let name, _): return "adopts \(name)"
     case .crashed(let name, _, _, let pause): return "\(name) died; starts it in \(pause.milliseconds) ms"
+    case .foundDead(let name, let pause): return "\(name) is dead; starts it in \(pause.milliseconds) ms"
     case .hung(let name, _, let silence):
       return "\(name) is silent for \(silence.milliseconds / 100 * 100) ms; kills it"
     case .blocking(let name, _): return "\(name) is stopped and holds the log's turn; kills it"

@@ -66,11 +66,32 @@ final class Disk {
 
   // MARK: Faults
 
+  /// What was written and not synced is kept, lost or torn; the derived tables are kept, lost or as they were some time ago.
   func cutPower() {
-    memory.cutPower(
-      keepingUnsynced: random.percent(30) ? Int.max : random.below(3), losingIndex: random.percent(50))
+    let unsynced = memory.unsynced.count
+    let survivors = random.percent(30) ? Int.max : random.below(unsynced + 1)
+    if unsynced > 0 {
+      world.meet(
+        survivors >= unsynced ? .powerCutKeptACommit : survivors == 0 ? .powerCutLostACommit : .powerCutToreACommit)
+    }
+    let indexed = Int(memory.indexed.upTo.rawValue)
+    var kept = indexed
+    if indexed > 0, random.percent(70) { kept = random.percent(50) ? 0 : random.below(indexed) }
+    if kept < indexed { world.meet(kept == 0 ? .indexLost : .indexSetBack) }
+    memory.cutPower(keepingUnsynced: survivors, keepingIndexed: kept)
     troubleUntil = world.now
     world.observeLog()
+  }
+
+  /// The power is cut during the next append, between its first byte and its sync.
+  var isCutDuringAppend = false
+  /// Whoever has to do with that is dead then.
+  var onPowerCut: (() -> Void)?
+
+  func began() {
+    guard isCutDuringAppend else { return }
+    isCutDuringAppend = false
+    onPowerCut?()
   }
 
   func fill(leaving room: Int = 0) {
@@ -84,6 +105,7 @@ final class Disk {
   }
 
   func heal() {
+    isCutDuringAppend = false
     if stalledUntil > world.now { stalledUntil = world.now }
     if troubleUntil > world.now { troubleUntil = world.now }
     memory.capacity = Int.max

@@ -1,7 +1,8 @@
 // The simulated network: connections as ZeroMQ has them, between hosts that may be cut off from each other.
 //
 // Nothing is lost within a living connection (it is TCP); a connection that dies takes what was in flight with it, and each
-// side learns of it at once, late, or only by its own keep-alive. Publishers drop at their high-water mark.
+// side learns of it at once, or never: then only by a reset when it sends something, or by ZeroMQ's keep-alive where the product
+// has that (where one only listens). Publishers drop at their high-water mark. Each link has a latency and a jitter of its own.
 
 import Model
 import Wire
@@ -18,17 +19,25 @@ struct Frame {
 final class Link {
   enum Kind: Int {
     case clientRouter, masterRouter, session, timelines, mesh, supervision
+
+    /// Its dialer only listens, and has ZeroMQ ping the other side.
+    var hasKeepAlive: Bool { self == .timelines || self == .mesh }
   }
 
   let id: Int
   let kind: Kind
   unowned(unsafe) let dialer: Process
   let address: String
+  /// What the network's latency and jitter come to on this link, in percent.
+  var stretch: Int64 = 100
+  var jitterStretch: Int64 = 100
   /// The dialer still wants it.
   var isOpen = true
   /// The connection exists. What either side believes may differ.
   var isUp = false
   var dialerBelieves = false
+  /// The dialer has sent something on a connection that is no more: it learns as soon as the way is open.
+  var isProvoked = false
   var listener: Process?
   /// What the listener knows the dialer by.
   var peer = PeerID(0)
@@ -104,6 +113,24 @@ final class Network {
   }
   var congestionEnded = Instant.zero
 
+  /// What is sent on a connection that the other side has forgotten is answered with a reset.
+  private func provoke(_ link: Link) {
+    guard !link.isProvoked, let listener = link.listener else { return }
+    link.isProvoked = true
+    if !isBlocked(link.dialer.host, listener.host), !isBlocked(listener.host, link.dialer.host) {
+      reset(link, listener)
+    }
+  }
+
+  private func reset(_ link: Link, _ listener: Process) {
+    let generation = link.generations
+    let roundTrip =
+      latency(from: link.dialer.host, to: listener.host, link)
+      + latency(
+        from: listener.host, to: link.dialer.host, link)
+    world.after(roundTrip) { [self] in if link.generations == generation { learnDialer(link) } }
+  }
+
   func block(_ from: Int, _ to: Int) {
     guard from != to else { return }
     blocks[from * hosts + to] += 1
@@ -123,6 +150,9 @@ final class Network {
     blocks[from * hosts + to] -= 1
     troubleUntil[from * hosts + to] = world.now
     guard blocks[from * hosts + to] == 0 else { return }
+    for link in links where !link.isUp && link.isProvoked && link.dialerBelieves {
+      if let listener = link.listener, crosses(link, listener, from, to) { reset(link, listener) }
+    }
     for link in links {
       guard let listener = link.listener, link.isUp, crosses(link, listener, from, to) else { continue }
       if random.percent(30), !(link.stalledToListener.isEmpty && link.stalledToDialer.isEmpty) {
@@ -152,12 +182,16 @@ final class Network {
     }
   }
 
-  /// Every way is open, and every broken connection is noticed.
+  /// Every way is open. Who has not noticed a broken connection has to find out as in life.
   func heal() {
     for from in 0..<hosts { for to in 0..<hosts { while isBlocked(from, to) { unblock(from, to) } } }
     if isCongested { congestionEnded = world.now }
     isCongested = false
-    for link in links where link.isOpen && !link.isUp && link.dialerBelieves { learnDialer(link) }
+  }
+
+  /// The first connection whose dialer has yet to find out by its keep-alive that it is gone.
+  var firstUnnoticed: Link? {
+    links.first { $0.kind.hasKeepAlive && $0.isOpen && !$0.isUp && $0.dialerBelieves }
   }
 
   // MARK: Listening and dialling
@@ -170,8 +204,13 @@ final class Network {
   func dial(_ kind: Link.Kind, from dialer: Process, to address: String) -> Link {
     let link = Link(id: nextLink, kind: kind, dialer: dialer, address: address)
     nextLink += 1
+    if world.settings.network.differs, kind != .supervision {
+      // Most are alike; some are far slower, so that what was sent later on another link comes first.
+      link.stretch = Int64(random.percent(15) ? random.int(300...1_500) : random.int(50...200))
+      link.jitterStretch = Int64(random.int(0...300))
+    }
     links.append(link)
-    world.after(latency(from: dialer.host, to: dialer.host) * 3) { [self] in attempt(link) }
+    world.after(latency(from: dialer.host, to: dialer.host, link) * 3) { [self] in attempt(link) }
     return link
   }
 
@@ -205,6 +244,7 @@ final class Network {
     if listener.life == .frozen { return again(link, in: .milliseconds(100)) }
     link.isUp = true
     link.dialerBelieves = true
+    link.isProvoked = false
     link.listener = listener
     link.generations += 1
     link.generationToDialer = link.generations
@@ -221,7 +261,7 @@ final class Network {
       for topic in link.wanted { sendSubscription(true, topic, on: link) }
     }
     if link.wantsAll {
-      world.after(latency(from: link.dialer.host, to: listener.host)) {
+      world.after(latency(from: link.dialer.host, to: listener.host, link)) {
         [generation = link.generations] in
         if link.isUp, link.generations == generation { link.isSubscribedToAll = true }
       }
@@ -233,7 +273,8 @@ final class Network {
 
   // MARK: Breaking
 
-  /// The connection is gone, with what was in flight. A side that does not learn of it finds out by its keep-alive.
+  /// The connection is gone, with what was in flight. A side that does not learn of it finds out when it sends something, or by
+  /// its keep-alive, or never.
   func cut(
     _ link: Link, dialerLearns: Bool, listenerLearns: Bool, flushingToDialer: Bool = false,
     flushingToListener: Bool = false
@@ -248,15 +289,22 @@ final class Network {
     link.stalledToDialer = []
     if link.kind == .masterRouter { link.dialer.reachableSince = world.now }
     let peer = link.peer
-    let back = latency(from: listener.host, to: link.dialer.host)
-    let forth = latency(from: link.dialer.host, to: listener.host)
-    let keepAlive = random.interval(.seconds(1) ... .seconds(5))
-    let dialerAt = dialerLearns ? max(world.now + back, link.lastToDialer) : world.now + keepAlive
-    let listenerAt = listenerLearns ? max(world.now + forth, link.lastToListener) : world.now + keepAlive
-    world.at(dialerAt) { [self] in
-      if link.generations == generation { learnDialer(link) }
+    if dialerLearns || link.kind.hasKeepAlive {
+      let back = latency(from: listener.host, to: link.dialer.host, link)
+      let time =
+        dialerLearns
+        ? max(world.now + back, link.lastToDialer) : world.now + random.interval(.seconds(1) ... .seconds(10))
+      world.at(time) { [self] in
+        if link.generations == generation { learnDialer(link) }
+      }
     }
-    world.at(listenerAt) { listener.forget(peer, link) }
+    if listenerLearns {
+      let forth = latency(from: link.dialer.host, to: listener.host, link)
+      world.at(max(world.now + forth, link.lastToListener)) { listener.forget(peer, link) }
+    }
+    let isDialerLeft = !dialerLearns && link.isOpen && listener.life != .dead && link.dialer.life != .dead
+    let isListenerLeft = !listenerLearns && listener.life != .dead
+    if isDialerLeft || isListenerLeft { world.meet(.connectionLostUnnoticed) }
   }
 
   private func learnDialer(_ link: Link) {
@@ -297,13 +345,18 @@ final class Network {
       if link.outbox.count < Self.outboxLimit(link.kind) { link.outbox.append(bytes) }
       return
     }
-    guard link.isUp else { return }
+    guard link.isUp else { return provoke(link) }
     transmit(bytes, on: link, toListener: true)
   }
 
   /// From the listener.
-  func reply(_ bytes: [UInt8], on link: Link, peer: PeerID) {
-    guard link.isUp, link.peer == peer else { return }  // it believes in a connection that is no more
+  func reply(_ bytes: [UInt8], on link: Link, peer: PeerID, from listener: Process) {
+    guard link.isUp, link.peer == peer else {
+      // It believes in a connection that is no more, and is told if the way is open.
+      guard !isBlocked(listener.host, link.dialer.host), !isBlocked(link.dialer.host, listener.host) else { return }
+      let roundTrip = latency(from: listener.host, to: link.dialer.host, link) * 2
+      return world.after(roundTrip) { listener.forget(peer, link) }
+    }
     transmit(bytes, on: link, toListener: false)
   }
 
@@ -326,11 +379,13 @@ final class Network {
     guard let listener = link.listener else { return }
     let (from, to) = toListener ? (link.dialer.host, listener.host) : (listener.host, link.dialer.host)
     if toListener { link.queuedToListener += 1 } else { link.queuedToDialer += 1 }
+    world.checkers.limits.onQueued(
+      toListener ? link.queuedToListener : link.queuedToDialer, on: link, toListener: toListener)
     if isBlocked(from, to) {
       if toListener { link.stalledToListener.append(bytes) } else { link.stalledToDialer.append(bytes) }
       return
     }
-    let earliest = world.now + latency(from: from, to: to)
+    let earliest = world.now + latency(from: from, to: to, link)
     let time: Instant
     if toListener {
       time = max(earliest, link.lastToListener + Interval(nanoseconds: 1))
@@ -363,10 +418,11 @@ final class Network {
     to.enqueue(.frame(frame, link.peer))
   }
 
-  private func latency(from: Int, to: Int) -> Interval {
+  private func latency(from: Int, to: Int, _ link: Link) -> Interval {
     let settings = world.settings.network
-    let least = from == to ? settings.latency / 8 : settings.latency
-    var latency = least + Interval(nanoseconds: Int64(random.below(Int(settings.jitter.nanoseconds) + 1)))
+    let least = (from == to ? settings.latency / 8 : settings.latency) * link.stretch / 100
+    let jitter = settings.jitter.nanoseconds * link.jitterStretch / 100
+    var latency = least + Interval(nanoseconds: Int64(random.below(Int(jitter) + 1)))
     if isCongested, from != to { latency = latency * 20 + .milliseconds(Int64(random.below(60))) }
     return latency
   }
@@ -376,6 +432,13 @@ final class Network {
     for link in links { link.listener = nil }
     links = []
     listeners = [:]
+  }
+
+  /// Everybody's sessions break at once.
+  func cutSessions() {
+    for link in links where link.isUp && (link.kind == .session || link.kind == .timelines) {
+      cut(link, dialerLearns: true, listenerLearns: random.percent(80))
+    }
   }
 
   /// A connection picked at random breaks.

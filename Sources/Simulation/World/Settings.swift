@@ -4,11 +4,12 @@ import Model
 
 /// The kinds of faults.
 enum FaultKind: Int, CaseIterable {
-  case kill, killWhileActing, freeze, freezeWhileActing, slow, killSeveral, freezeSeveral, killHost
+  case kill, killWhileActing, killBeforeAcknowledging, freeze, freezeWhileActing, freezeBeforeAcknowledging, slow
+  case killSeveral, freezeSeveral, killHost, freezeHost, killEverything
   case terminateMaster
   case disconnect, partition, partitionOneWay, isolateHost, congestion
   case diskStall, diskFull, diskErrors, powerCut
-  case killClient, freezeClient, storm
+  case killClient, freezeClient, slowClient, storm, reconnectStorm, visitors, garbage
 }
 
 /// The dimensions of a run.
@@ -17,6 +18,8 @@ struct Settings {
     /// Between hosts; within one, an eighth.
     var latency: Interval
     var jitter: Interval
+    /// Whether each link has a latency and a jitter of its own, around these.
+    var differs: Bool
     /// Updates queued for a subscriber; then they are dropped.
     var updatesQueued: Int
     /// Replies queued for a peer; then it counts as unreachable.
@@ -72,7 +75,8 @@ struct Settings {
     usesFreshPorts = false
     stormy = .zero
     network = Network(
-      latency: .microseconds(500), jitter: .microseconds(20), updatesQueued: 1_000, repliesQueued: 4_096)
+      latency: .microseconds(500), jitter: .microseconds(20), differs: false, updatesQueued: 1_000, repliesQueued: 4_096
+    )
     disk = DiskTimes(
       commit: .milliseconds(1) ... .milliseconds(2), read: .microseconds(100) ... .microseconds(200),
       indexEvery: .seconds(1), readEvents: Limits.readEvents)
@@ -88,7 +92,8 @@ struct Settings {
   init(random: inout SplitMix64) {
     masters = random.int(2...5)
     hosts = random.percent(50) ? 1 : random.int(2...3)
-    users = random.int(2...6)
+    // A crowd now and then.
+    users = random.percent(4) ? random.int(10...People.names.count) : random.int(2...6)
     clients = users + random.below(5)
     let heartbeat = Interval.milliseconds([100, 100, 150, 200][random.below(4)])
     timing = Timing(
@@ -101,7 +106,7 @@ struct Settings {
     stormy = .seconds(Int64(random.int(8...40)))
     network = Network(
       latency: .microseconds(Int64(random.int(40...3_000))),
-      jitter: .microseconds(Int64([50, 500, 5_000][random.below(3)])),
+      jitter: .microseconds(Int64([50, 500, 5_000][random.below(3)])), differs: random.percent(70),
       updatesQueued: [4, 16, 1_000][random.below(3)], repliesQueued: [64, 4_096][random.below(2)])
     let slowest = Int64([1, 5, 25][random.below(3)])
     disk = DiskTimes(

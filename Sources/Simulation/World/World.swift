@@ -36,7 +36,12 @@ final class World {
   private(set) var processes: [Process] = []
   private var everyProcess: [Process] = []
   private(set) var violation: Violation?
+  private(set) var situations = Situations()
+  /// What supervisors have written down of deaths; it outlives them.
+  var deaths: [String: Instant] = [:]
   private var lastPid: Int32 = 100
+  private var strangers = 0
+  private var frozenInTheChair: Set<Int32> = []
   private var hostOfName: [String: Int] = [:]
   /// What clients have put by, to log in with after their death.
   var savedTokens: [String: SessionToken] = [:]
@@ -104,6 +109,8 @@ final class World {
 
   // MARK: What is seen
 
+  func meet(_ situation: Situation) { situations.meet(situation) }
+
   /// Something worth a line of the trace; the numbers go into its hash.
   func note(_ parties: [Process], _ kind: UInt64, _ value: Int = 0, _ text: () -> String) {
     trace.mix(now, kind, Int(parties.first?.pid ?? 0), value)
@@ -155,13 +162,14 @@ final class World {
     let pid = nextPid()
     let process: Process
     if name == "router" {
+      if everyProcess.contains(where: { $0.name == name }) { meet(.routerRestarted) }
       process = RouterProcess(world: self, name: name, host: host, pid: pid, supervisor: supervisor)
     } else if name.hasPrefix("slave-") {
       let master = "master-" + name.dropFirst("slave-".count)
       hostOfName[master] = host
       let policy = ChildPolicy(
         respawn: .after(settings.timing.respawnDelay), beats: true, hangTimeout: settings.timing.hangTimeout,
-        grace: .seconds(5))
+        grace: .seconds(5), takesTurns: true)
       process = SupervisorProcess(
         world: self, name: name, host: host, pid: pid, superior: supervisor, children: [(key: master, value: policy)])
     } else {
@@ -182,6 +190,7 @@ final class World {
     for number in 1...settings.masters where (number - 1) % settings.hosts == host {
       children.append((key: "slave-\(number)", value: policy))
     }
+    if everyProcess.contains(where: { $0.name == launcherName(host) }) { meet(.launcherRestarted) }
     let process = SupervisorProcess(
       world: self, name: launcherName(host), host: host, pid: nextPid(), superior: nil, children: children)
     launch(process)
@@ -203,6 +212,15 @@ final class World {
       return Password("the password of \(user)")
     }
     return SimulatedCrypto.password(of: hash)
+  }
+
+  /// Somebody who speaks another protocol.
+  func startStranger(_ bytes: [[UInt8]], to address: String, _ kind: Link.Kind) {
+    strangers += 1
+    launch(
+      StrangerProcess(
+        world: self, name: "stranger-\(strangers)", host: clientHost, pid: nextPid(), bytes: bytes, address: address,
+        kind: kind))
   }
 
   private func launch(_ process: Process) {
@@ -228,7 +246,9 @@ final class World {
     processes.removeAll { $0 === process }
     network.died(process, withoutAWord: withoutAWord)
     process.die()
-    if process is ClientProcess || process.name.hasPrefix("launcher") { onUnsupervisedDeath?(process) }
+    if process is ClientProcess && !process.name.hasPrefix("visitor") || process.name.hasPrefix("launcher") {
+      onUnsupervisedDeath?(process)
+    }
   }
 
   func exit(_ process: Process) { kill(process) }
@@ -238,6 +258,7 @@ final class World {
   func freeze(_ process: Process, for time: Interval) {
     guard process.life == .running else { return }
     note([process], 53, Int(process.pid)) { "is frozen" }
+    if process is MasterProcess, available == process.name { frozenInTheChair.insert(process.pid) }
     process.freeze()
     after(time) { [self] in thaw(process) }
   }
@@ -245,6 +266,9 @@ final class World {
   func thaw(_ process: Process) {
     guard process.life == .frozen else { return }
     note([process], 54, Int(process.pid)) { "thaws" }
+    if frozenInTheChair.remove(process.pid) != nil, let available, available != process.name {
+      meet(.thawedAfterItsSuccessorTookOver)
+    }
     if disk.holder === process { disk.troubleUntil = now }
     process.thaw()
     disk.grant()
@@ -264,6 +288,8 @@ final class World {
     process.endTrouble()
   }
 
+  /// Who has the chair, as the router sees it.
+  var available: String? { router?.core.status.masters.first { $0.state == .available }?.master.name }
   var masters: [MasterProcess] { processes.compactMap { $0 as? MasterProcess } }
   var clients: [ClientProcess] { processes.compactMap { $0 as? ClientProcess }.filter { !$0.isIntruder } }
   var router: RouterProcess? { locks["router"] as? RouterProcess }

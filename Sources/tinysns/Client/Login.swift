@@ -36,7 +36,7 @@ struct SessionOptions: ParsableArguments {
     func open(_ password: Password?, _ token: SessionToken? = nil, register: Bool = false) throws -> TinySNSClient {
       try TinySNSClient(
         router: deployment.routerEndpoint, user: user, password: password, token: token, register: register,
-        timing: deployment.timing, onToken: { saved.save($0) }, onNote: onNote)
+        timing: deployment.timing, onNote: onNote, onToken: { saved.save($0) })
     }
     if let password = try givenPassword() { return try open(password, register: register) }
 

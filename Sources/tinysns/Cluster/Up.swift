@@ -50,6 +50,10 @@ struct Up: ParsableCommand {
 
   /// Runs the launcher in this process.
   private func launch(_ deployment: Deployment, view: LogView?) throws {
+    // Whoever starts a cluster wants it now: only a slave that lives goes on waiting before it starts its master again.
+    for master in deployment.topology.masters where deployment.folder.owner(of: master.slaveName) == nil {
+      deployment.folder.forgetDeath(of: master.name)
+    }
     var options = deployment.launcherSupervision
     if view != nil {
       // In the foreground its own log goes to a file too, and is shown from there with the others'.

@@ -17,6 +17,10 @@ enum Fault: String, CaseIterable {
   case killSlave = "kill-slave"
   case killSlaves = "kill-slaves"
   case killSlaveAndMaster = "kill-slave-and-master"
+  case killSeveral = "kill-several"
+  case freezeSeveral = "freeze-several"
+  case freezeSlave = "freeze-slave"
+  case freezeLauncher = "freeze-launcher"
   case killRouter = "kill-router"
   case freezeRouter = "freeze-router"
   case killLauncher = "kill-launcher"
@@ -32,7 +36,8 @@ enum Fault: String, CaseIterable {
     case .freezeMaster: return 10
     case .blinkMaster, .killStandby, .stopMaster: return 6
     case .killSlave, .killRouter, .killMasters: return 5
-    case .freezeRouter, .killSlaveAndMaster, .garbage, .fullDisk: return 4
+    case .freezeRouter, .killSlaveAndMaster, .killSeveral, .freezeSeveral, .garbage, .fullDisk: return 4
+    case .freezeSlave, .freezeLauncher: return 2
     case .killLauncher: return 3
     case .killSlaves: return 2
     case .killEverything: return 1
@@ -61,11 +66,19 @@ final class FaultInjector: @unchecked Sendable {
   private(set) var tormented: Set<Int32> = []
   private(set) var injected: [(fault: Fault, at: Instant)] = []
   private let log: (String) -> Void
+  /// How long the processes' logs were before.
+  private let offsets: [String: UInt64]
 
   init(_ deployment: Deployment, random: RandomSource, log: @escaping (String) -> Void) {
     self.deployment = deployment
     self.random = random
     self.log = log
+    var offsets: [String: UInt64] = [:]
+    for name in deployment.processNames {
+      let attributes = try? FileManager.default.attributesOfItem(atPath: deployment.folder.log(of: name))
+      offsets[name] = attributes?[.size] as? UInt64
+    }
+    self.offsets = offsets
   }
 
   private var masters: [String] { deployment.topology.masters.map(\.name) }
@@ -117,12 +130,15 @@ final class FaultInjector: @unchecked Sendable {
       guard let serving, let master = deployment.topology.masters.first(where: { $0.name == serving }) else { return }
       signal(master.slaveName, SIGKILL)
       signal(serving, SIGKILL)
+    case .killSeveral: for name in several() { signal(name, SIGKILL) }
+    case .freezeSeveral: freeze(several(), upTo: 3_000)
+    case .freezeSlave:
+      // Left frozen, like a master: the launcher has to kill it.
+      let slaves = alive(deployment.topology.masters.map(\.slaveName))
+      if let name = slaves.randomElement(using: &random) { signal(name, SIGSTOP) }
+    case .freezeLauncher: freeze([Deployment.launcher], upTo: 3_000)
     case .killRouter: signal(Deployment.router, SIGKILL)
-    case .freezeRouter:
-      guard let pid = deployment.folder.owner(of: Deployment.router) else { return }
-      signal(Deployment.router, SIGSTOP)
-      usleep(UInt32(Int.random(in: 20...1_500, using: &random)) * 1_000)
-      kill(pid, SIGCONT)
+    case .freezeRouter: freeze([Deployment.router], upTo: 1_500)
     case .killLauncher:
       signal(Deployment.launcher, SIGKILL)
       startAgain()
@@ -131,6 +147,23 @@ final class FaultInjector: @unchecked Sendable {
       startAgain()
     case .garbage: throwGarbage()
     case .fullDisk: fillDisk()
+    }
+  }
+
+  /// Two to four of all servers.
+  private func several() -> [String] {
+    let servers = masters + deployment.topology.masters.map(\.slaveName) + [Deployment.router]
+    return Array(alive(servers).shuffled(using: &random).prefix(Int.random(in: 2...4, using: &random)))
+  }
+
+  /// Freezes them at once, and thaws them one after the other after a while.
+  private func freeze(_ names: [String], upTo milliseconds: Int) {
+    let frozen = names.compactMap { name in deployment.folder.owner(of: name).map { (name, $0) } }
+    for (name, _) in frozen { signal(name, SIGSTOP) }
+    let most = min(milliseconds, Int(deployment.timing.hangTimeout.milliseconds) / 2)
+    for (name, pid) in frozen {
+      usleep(UInt32(Int.random(in: 20...max(21, most / frozen.count), using: &random)) * 1_000)
+      if deployment.folder.owner(of: name) == pid { kill(pid, SIGCONT) }
     }
   }
 
@@ -220,7 +253,12 @@ final class FaultInjector: @unchecked Sendable {
   func unexplainedDeaths() -> [String] {
     var found: [String] = []
     for name in deployment.topology.masters.map(\.slaveName) + [Deployment.launcher] {
-      let text = (try? String(contentsOfFile: deployment.folder.log(of: name), encoding: .utf8)) ?? ""
+      guard let handle = FileHandle(forReadingAtPath: deployment.folder.log(of: name)) else { continue }
+      defer { try? handle.close() }
+      // A file that has become shorter is a new one.
+      let start = offsets[name] ?? 0
+      if let end = try? handle.seekToEnd() { try? handle.seek(toOffset: end < start ? 0 : start) }
+      let text = String(decoding: (try? handle.readToEnd()) ?? Data(), as: UTF8.self)
       for line in text.split(separator: "\n") {
         let isDeath = line.contains(") crashed: ") || line.contains(") hangs: ") || line.contains(") is frozen while ")
         guard isDeath, let open = line.range(of: "(process "),

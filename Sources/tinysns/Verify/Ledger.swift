@@ -22,16 +22,44 @@ final class Ledger: @unchecked Sendable {
   /// When posts were acknowledged: for pauses.
   private var acknowledgements: [Instant] = []
   private var watches: [Watch] = []
+  /// Who began and ceased to follow whom during the run, by event, ascending.
+  private var changes: [Relation: [(id: EventID, follows: Bool)]] = [:]
+  /// Relations of which nobody knows what became of a change.
+  private var doubtful: Set<Relation> = []
+  private var newestOf: [String: EventID] = [:]
+  /// What readers found wrong while it ran.
+  private var readingFaults: [String] = []
+  private var reads = 0
   private(set) var slowest = Interval.zero
+  /// The same of answers with no failover in between: the time that a commit took, as the client sees it.
+  private(set) var longestCommit = Interval.zero
 
-  func acknowledge(_ text: String, as id: EventID, asked: Instant) {
+  /// - Parameter isUndisturbed: whether the client had the same master all the time.
+  func acknowledge(_ text: String, as id: EventID, asked: Instant, isUndisturbed: Bool) {
     let now = Clock.now()
     lock.withLock {
       acknowledged[text] = id
+      let user = String(text.prefix { $0 != " " })
+      newestOf[user] = max(id, newestOf[user] ?? .zero)
       acknowledgements.append(now)
       slowest = max(slowest, now - asked)
+      if isUndisturbed { longestCommit = max(longestCommit, now - asked) }
     }
   }
+
+  /// A follow (or its end) is on disk.
+  func change(_ relation: Relation, follows: Bool, at id: EventID) {
+    lock.withLock { changes[relation, default: []].append((id, follows)) }
+  }
+
+  /// Nobody knows whether a follow (or its end) took effect.
+  func doubt(_ relation: Relation) { lock.withLock { _ = doubtful.insert(relation) } }
+
+  func countRead() { lock.withLock { reads += 1 } }
+  func blame(_ reading: String) { lock.withLock { readingFaults.append(reading) } }
+
+  /// The newest acknowledged post of somebody.
+  func newest(of user: String) -> EventID? { lock.withLock { newestOf[user] } }
 
   func lose(_ text: String) { lock.withLock { _ = unknown.insert(text) } }
 
@@ -44,8 +72,33 @@ final class Ledger: @unchecked Sendable {
 
   func show(_ posts: [Post], at watch: Int) { lock.withLock { watches[watch].shown += posts } }
 
-  var counts: (acknowledged: Int, delivered: Int, unknown: Int) {
-    lock.withLock { (acknowledged.count, watches.reduce(0) { $0 + $1.shown.count }, unknown.count) }
+  var counts: (acknowledged: Int, delivered: Int, unknown: Int, reads: Int, changes: Int) {
+    lock.withLock {
+      (
+        acknowledged.count, watches.reduce(0) { $0 + $1.shown.count }, unknown.count, reads,
+        changes.values.reduce(0) { $0 + $1.count }
+      )
+    }
+  }
+
+  /// Whom a user follows in the end beyond the graph.
+  func followed(by user: String) -> (certain: Set<String>, doubtful: Set<String>) {
+    lock.withLock { lockedFollowed(by: user) }
+  }
+
+  private func lockedFollowed(by user: String) -> (certain: Set<String>, doubtful: Set<String>) {
+    let doubts = Set(doubtful.filter { $0.follower == user }.map(\.followed))
+    let certain = changes.filter { $0.key.follower == user && $0.value.last?.follows == true }.map(\.key.followed)
+    return (Set(certain).subtracting(doubts), doubts)
+  }
+
+  /// Whether a post at `id` may be shown (its author was followed there or later), and whether it must be (from there on always).
+  private func follows(_ relation: Relation, at id: EventID) -> (may: Bool, must: Bool) {
+    if doubtful.contains(relation) { return (true, false) }
+    guard let changes = changes[relation] else { return (false, false) }
+    let before = changes.last { $0.id < id }?.follows == true
+    let after = changes.filter { $0.id > id }
+    return (before || after.contains { $0.follows }, before && !after.contains { !$0.follows })
   }
 
   /// The time without an acknowledgement around an instant: from the last one before it to the first one after it.
@@ -62,12 +115,12 @@ final class Ledger: @unchecked Sendable {
     }
   }
 
-  /// Whether every watcher has seen the newest acknowledged post of everybody in its timeline.
+  /// Whether every watcher has come to the newest acknowledged post of those whom it follows throughout.
   func isComplete(_ graph: VerifyGraph) -> Bool {
     lock.withLock {
-      let owed = owed(graph)
-      return watches.allSatisfy { watch in
-        watch.shown.count >= (owed[watch.user]?.count ?? 0)
+      watches.allSatisfy { watch in
+        let newest = graph.timeline(of: watch.user).compactMap { newestOf[$0] }.max() ?? .zero
+        return watch.shown.last?.id ?? .zero >= newest
       }
     }
   }
@@ -106,6 +159,20 @@ final class Ledger: @unchecked Sendable {
         verdict.duplicated += 1
         verdict.note("post \"\(text)\" is in the log \(ids.count) times: \(ids.sorted())")
       }
+      // Everybody's timeline is what its authors posted, in order.
+      let everything = all.values.sorted { $0.id < $1.id }
+      for user in stored.keys.sorted() {
+        let (certain, doubtful) = lockedFollowed(by: user)
+        let authors = Set(graph.timeline(of: user)).union(certain)
+        let expected = everything.filter { authors.contains($0.author) }.map(\.id)
+        let found = stored[user]!.filter { !doubtful.contains($0.author) }.map(\.id)
+        if found != expected {
+          verdict.wrongTimelines += 1
+          verdict.note("\(user)'s timeline has \(found.count) posts, and its authors' posts are \(expected.count)")
+        }
+      }
+      for fault in readingFaults.prefix(20) { verdict.note(fault) }
+      verdict.otherViolations += readingFaults.count
       // Each watcher saw what it was owed, once, in order.
       for watch in watches {
         verdict.delivered += watch.shown.count
@@ -126,14 +193,68 @@ final class Ledger: @unchecked Sendable {
           verdict.lost += 1
           verdict.note("\(watch.user) was never shown post \(acknowledged[text]!) \"\(text)\"")
         }
-        if let posts = stored[watch.user], posts.map(\.id) != watch.shown.map(\.id) {
+        // Of those who are followed throughout: exactly what is stored. Of the others: what was followed when it was posted or read.
+        let constant = Set(graph.timeline(of: watch.user))
+        let posts = stored[watch.user]?.filter { constant.contains($0.author) }.map(\.id)
+        let shown = watch.shown.filter { constant.contains($0.author) }.map(\.id)
+        if let posts, posts != shown {
           verdict.wrongTimelines += 1
-          verdict.note("what \(watch.user) was shown (\(watch.shown.count)) is not its timeline (\(posts.count))")
+          verdict.note("what \(watch.user) was shown (\(shown.count)) is not its timeline (\(posts.count))")
+        }
+        for post in watch.shown where !constant.contains(post.author) {
+          if !follows(Relation(follower: watch.user, followed: post.author), at: post.id).may {
+            verdict.wrongTimelines += 1
+            verdict.note("\(watch.user) was shown post \(post.id) of \(post.author), whom it did not follow")
+          }
+        }
+        for relation in changes.keys where relation.follower == watch.user {
+          for post in stored[relation.followed] ?? []
+          where post.author == relation.followed && !seen.contains(post.id) && follows(relation, at: post.id).must {
+            verdict.lost += 1
+            verdict.note("\(watch.user) was never shown post \(post.id) of \(relation.followed), whom it followed")
+          }
         }
       }
       return verdict
     }
   }
+}
+
+extension Ledger {
+  /// Writes down all that is known, a file each, for whoever has to look into a violation.
+  func save(to folder: String, stored: [String: [Post]]) {
+    func lines(_ posts: [Post]) -> [String] { posts.map { "\($0.id)\t\($0.author)\t\($0.text)" } }
+    var files: [(name: String, lines: [String])] = []
+    lock.withLock {
+      files.append(
+        ("acknowledged.tsv", acknowledged.sorted { $0.value < $1.value }.map { "\($0.value)\t\($0.key)" }))
+      files.append(("unanswered.txt", unknown.sorted()))
+      files.append(
+        (
+          "follows.tsv",
+          changes.flatMap { relation, changes in
+            changes.map {
+              ($0.id, "\($0.id)\t\(relation.follower)\t\($0.follows ? "follows" : "leaves")\t\(relation.followed)")
+            }
+          }.sorted { $0.0 < $1.0 }.map(\.1)
+        ))
+      for (number, watch) in watches.enumerated() {
+        files.append(("shown-\(watch.user)-\(number).tsv", lines(watch.shown)))
+      }
+    }
+    for (user, posts) in stored { files.append(("stored-\(user).tsv", lines(posts))) }
+    try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    for file in files {
+      try? (file.lines.joined(separator: "\n") + "\n").write(
+        toFile: folder + "/" + file.name, atomically: true, encoding: .utf8)
+    }
+  }
+}
+
+/// Somebody may follow somebody.
+struct Relation: Hashable, Sendable {
+  var follower: String
+  var followed: String
 }
 
 /// The result of a run.
@@ -168,7 +289,15 @@ struct VerifyGraph: Sendable {
   var users: [String]
   var following: [String: [String]]
 
-  /// The authors of a user's home timeline.
+  /// The same people under other names.
+  func named(with prefix: String) -> VerifyGraph {
+    VerifyGraph(
+      users: users.map { prefix + $0 },
+      following: Dictionary(
+        uniqueKeysWithValues: following.map { user, followed in (prefix + user, followed.map { prefix + $0 }) }))
+  }
+
+  /// The authors of a user's home timeline, but for those who are followed for a while only.
   func timeline(of user: String) -> [String] { following[user, default: []] + [user] }
 
   /// `count` users; everybody follows a few, and most follow the stars.

@@ -1,6 +1,7 @@
 // `tinysns verify`: load, random faults on real processes, and the checker's verdict.
 
 import ArgumentParser
+import Core
 import Foundation
 import Model
 import Node
@@ -12,9 +13,11 @@ struct Verify: ParsableCommand {
     abstract: "Torment a cluster, and check that nothing acknowledged is lost, doubled or out of order.",
     discussion: """
       Starts a cluster of its own in a temporary folder, puts load on it (people who follow, post and watch), and meanwhile \
-      kills and freezes its processes at random: masters, slaves, the router, the launcher, several, all. In the end \
-      everything is healed, restarted and read back, and compared with what was acknowledged and with what each watcher saw. \
-      Exit code 1 at any violation; the folder with logs and database is kept then.
+      kills and freezes its processes at random: masters, slaves, the router, the launcher, several, all. Some people begin \
+      and cease to follow others all the time, read and list, and check what they get. In the end everything is healed, \
+      restarted and read back, and compared with what was acknowledged and with what each watcher saw. Exit code 1 at any \
+      violation; the folder with logs and database is kept then, and beside them (in verify/) the report, all that was \
+      acknowledged, shown to each watcher and read back, and each fault with its time.
       """)
   @Option(help: "How long to torment it.") var seconds = 60
   @Option(help: "Which faults happen when.") var seed: UInt64 = 1
@@ -29,6 +32,8 @@ struct Verify: ParsableCommand {
   var smallDisk = false
   @Option(help: "Let some people watch through Examples/python/watch.py: its path.", completion: .file())
   var python: String?
+  @Flag(help: "Keep all processors busy with something else meanwhile: two processes each that only compute.")
+  var busy = false
   @Flag(help: "Torment the running cluster of the topology instead of one of its own.") var running = false
   @Flag(help: "Print the report as one JSON object.") var json = false
   @OptionGroup var topology: TopologyOption
@@ -47,7 +52,9 @@ struct Verify: ParsableCommand {
 
   func run() throws {
     var random = RandomSource.seeded(seed)
-    let people = try graph.map(VerifyGraph.read) ?? VerifyGraph.generated(users, using: &random)
+    var people = try graph.map(VerifyGraph.read) ?? VerifyGraph.generated(users, using: &random)
+    // In a cluster with a past: people whom nobody has heard of.
+    if running { people = people.named(with: "v\(String(Clock.wall().milliseconds, radix: 36))-") }
     let texts = try posts.map { path -> [String] in
       guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { throw Failure("can't read \(path)") }
       return text.split(separator: "\n").map(String.init)
@@ -57,16 +64,37 @@ struct Verify: ParsableCommand {
       deployment: deployment, graph: people, texts: texts ?? [], rate: rate, seconds: seconds, faults: faults,
       seed: seed,
       ownsCluster: !running, hasSmallDisk: smallDisk, python: python)
+    let burners = busy ? try Burners() : nil
+    Self.stopAtInterrupts(run)
     Main.run { [json] in
-      let report = try await run.run()
+      defer { burners?.stop() }
+      let report: VerifyReport
+      do {
+        report = try await run.run()
+      } catch {
+        run.stopCluster()
+        throw Failure("\(Failure(error).message); see \(deployment.folder.path)")
+      }
       Terminal.print(json ? report.json : report.text)
       if !report.verdict.isGood {
+        try? (report.text + "\n").write(toFile: run.evidence + "/report.txt", atomically: true, encoding: .utf8)
         throw Failure("\(report.violations) violations; see \(deployment.folder.path)")
       }
       if run.hasSmallDisk { umount2(deployment.folder.path, 2) }  // MNT_DETACH
       if run.ownsCluster {
         try? FileManager.default.removeItem(atPath: (deployment.path as NSString).deletingLastPathComponent)
       }
+    }
+  }
+
+  /// Ctrl-C ends the cluster, too, if it is its own.
+  private static func stopAtInterrupts(_ run: VerifyRun) {
+    // A handler, because processes started from here would inherit it if the signals were ignored.
+    for number in [SIGINT, SIGTERM] { signal(number) { interruption = $0 } }
+    _ = WorkerThread {
+      while interruption == 0 { usleep(100_000) }
+      run.stopCluster()
+      Foundation.exit(128 + interruption)
     }
   }
 
@@ -96,6 +124,9 @@ struct Verify: ParsableCommand {
   }
 }
 
+/// The signal that is to end the run. Written by its handler, and read until it is not 0.
+private nonisolated(unsafe) var interruption: Int32 = 0
+
 /// One run of the verifier.
 struct VerifyRun: Sendable {
   let deployment: Deployment
@@ -109,8 +140,18 @@ struct VerifyRun: Sendable {
   let hasSmallDisk: Bool
   let python: String?
 
+  /// Where it is kept what is needed to look into a violation.
+  var evidence: String { deployment.folder.path + "/verify" }
+
+  /// Stops the cluster if it is this run's own.
+  func stopCluster() {
+    if ownsCluster { _ = ClusterStop(folder: deployment.folder).stop(within: .milliseconds(2_800)) }
+  }
+
   /// People who watch through the Python client.
   private static let pythonWatchers = 4
+  /// People who follow and unfollow.
+  private static let wanderers = 8
 
   private func progress(_ text: String) {
     if isatty(STDERR_FILENO) == 1 {
@@ -142,10 +183,16 @@ struct VerifyRun: Sendable {
     // Of all of them; kept, so that the next run at the same cluster finds its people again.
     let password = Password(try KeyFolder(in: deployment.folder).makeDemoPassword(of: "verify"))
     var clients: [String: TinySNSClient] = [:]
+    var losses: [String: LossCounter] = [:]
     for user in graph.users {
+      let counter = LossCounter()
+      losses[user] = counter
       clients[user] = try TinySNSClient(
         router: deployment.routerEndpoint, user: user, password: password, register: true, timing: deployment.timing,
-        loop: loop)
+        loop: loop
+      ) { note in
+        if case .lost = note { counter.add() }
+      }
     }
     progress("logging in and following")
     try await inParallel(graph.users) { [clients] user in try await clients[user]!.ready(timeout: .seconds(120)) }
@@ -161,9 +208,7 @@ struct VerifyRun: Sendable {
     for user in graph.users {
       let watch = ledger.addWatch(of: user)
       let client = clients[user]!
-      let start = ownsCluster ? EventID.zero : try await client.timeline(limit: 1).upTo
-      watchers.append(
-        Task { for try await posts in client.watch(after: start) { ledger.show(posts, at: watch) } })
+      watchers.append(Task { for try await posts in client.watch() { ledger.show(posts, at: watch) } })
     }
 
     let others = try startPythonWatchers(ledger, password)
@@ -179,7 +224,7 @@ struct VerifyRun: Sendable {
     let stop = StopFlag()
     let started = Clock.now()
     let end = started + .seconds(Int64(seconds))
-    let posters = startPosters(clients, ledger, stop)
+    let posters = startPosters(clients, losses, ledger, stop) + startWanderers(clients, ledger, stop)
     let tormenting = Task.detached { [self] in torment(injector, until: end, ledger) }
     await tormenting.value
     progress("healing")
@@ -202,14 +247,16 @@ struct VerifyRun: Sendable {
     let deaths = injector.unexplainedDeaths()
     verdict.falseRespawns = deaths.count
     for death in deaths { verdict.note("nobody tormented it: \(death)") }
-    try await checkGraph(clients, &verdict)
+    try await checkGraph(clients, ledger, &verdict)
     progress("")
 
     for client in clients.values { await client.close() }
-    if ownsCluster { _ = ClusterStop(folder: deployment.folder).stop(within: .milliseconds(2_800)) }
-    return VerifyReport(
-      verdict: verdict, faults: injector.injected, pauses: pauses(injector, ledger), slowest: ledger.slowest, seed: seed
-    )
+    stopCluster()
+    let report = VerifyReport(
+      verdict: verdict, faults: injector.injected, pauses: pauses(injector, ledger), slowest: ledger.slowest,
+      longestCommit: ledger.longestCommit, reads: ledger.counts.reads, changes: ledger.counts.changes, seed: seed)
+    if !report.verdict.isGood { ledger.save(to: evidence, stored: stored) }
+    return report
   }
 
   private func inParallel(_ users: [String], _ body: @escaping @Sendable (String) async throws -> Void) async throws {
@@ -257,13 +304,14 @@ struct VerifyRun: Sendable {
   }
 
   /// Everybody posts now and then; and one person, the pulse, as fast as answers come, to measure pauses.
-  private func startPosters(_ clients: [String: TinySNSClient], _ ledger: Ledger, _ stop: StopFlag) -> [Task<
-    Void, Never
-  >] {
+  private func startPosters(
+    _ clients: [String: TinySNSClient], _ losses: [String: LossCounter], _ ledger: Ledger, _ stop: StopFlag
+  ) -> [Task<Void, Never>] {
     let pause = Double(graph.users.count) / Double(max(1, rate))
     return graph.users.enumerated().map { index, user in
       let client = clients[user]!
       let isPulse = index == 0
+      let lost = losses[user]!
       return Task { [texts] in
         var count = 0
         while !stop.isSet {
@@ -271,9 +319,10 @@ struct VerifyRun: Sendable {
           let body = texts.isEmpty ? "" : texts[(index * 7_919 + count) % texts.count].filter { !$0.isNewline }
           let text = String("\(user) \(count) \(body)".prefix(280))
           let asked = Clock.now()
+          let former = lost.count
           do {
             let id = try await client.post(text, timeout: .seconds(120))
-            ledger.acknowledge(text, as: id, asked: asked)
+            ledger.acknowledge(text, as: id, asked: asked, isUndisturbed: lost.count == former)
           } catch ClientError.refused(let refusal) {
             // Refused is refused: it must not be there. A limit or a full disk is told apart from a lost answer.
             if refusal.code == .tooOld { ledger.lose(text) }
@@ -284,6 +333,78 @@ struct VerifyRun: Sendable {
           try? await Task.sleep(for: .seconds(rest))
         }
       }
+    }
+  }
+
+  /// Some people begin and cease to follow others all the time; they list and read in between, and know what they have to find:
+  /// what they did themselves.
+  private func startWanderers(
+    _ clients: [String: TinySNSClient], _ ledger: Ledger, _ stop: StopFlag
+  ) -> [Task<Void, Never>] {
+    graph.users.prefix(Self.wanderers).enumerated().map { index, user in
+      let client = clients[user]!
+      let constant = Set(graph.timeline(of: user))
+      let others = graph.users.filter { !constant.contains($0) }
+      let random = RandomSource.seeded(seed ^ UInt64(index) << 32 ^ 0x3a_7de5)
+      return Task {
+        var random = random
+        var followed: Set<String> = []
+        var isCertain = true
+        while !stop.isSet {
+          try? await Task.sleep(for: .milliseconds(Int.random(in: 50...400, using: &random)))
+          if let other = others.randomElement(using: &random) {
+            let relation = Relation(follower: user, followed: other)
+            let follows = !followed.contains(other)
+            do {
+              let id =
+                try await follows
+                ? client.follow(other, timeout: .seconds(120)) : client.unfollow(other, timeout: .seconds(120))
+              if follows { followed.insert(other) } else { followed.remove(other) }
+              ledger.change(relation, follows: follows, at: id)
+            } catch ClientError.refused(let refusal) where [.storage, .unavailable, .limit].contains(refusal.code) {
+              // It did not happen; but a disk that fails can't promise that.
+              if refusal.code == .storage {
+                ledger.doubt(relation)
+                isCertain = false
+              }
+            } catch {
+              if isCertain, case ClientError.refused(let refusal) = error {
+                ledger.blame("\(user) can't \(follows ? "follow" : "unfollow") \(other): \(refusal.message)")
+              }
+              ledger.doubt(relation)
+              isCertain = false
+            }
+          }
+          await read(client, of: user, constant.union(followed), isCertain: isCertain, ledger)
+        }
+      }
+    }
+  }
+
+  /// One's own list and newest posts, at whatever master serves: never older than what one has done before.
+  private func read(
+    _ client: TinySNSClient, of user: String, _ authors: Set<String>, isCertain: Bool, _ ledger: Ledger
+  ) async {
+    do {
+      let listed = try await client.list(.following, timeout: .seconds(120))
+      if isCertain, Set(listed) != authors.subtracting([user]) {
+        ledger.blame("\(user) follows \(authors.count - 1) people, and LIST tells \(listed.count)")
+      }
+      let own = ledger.newest(of: user)
+      let page = try await client.timeline(timeout: .seconds(120))
+      ledger.countRead()
+      let ids = page.posts.map(\.id)
+      if ids != ids.sorted() || Set(ids).count != ids.count {
+        ledger.blame("\(user) reads a page out of order: \(ids)")
+      }
+      if let stranger = page.posts.first(where: { isCertain && !authors.contains($0.author) }) {
+        ledger.blame("\(user) reads post \(stranger.id) of \(stranger.author), whom it does not follow")
+      }
+      if let own, page.upTo < own || (ids.first.map { $0 <= own } ?? true) && !ids.contains(own) {
+        ledger.blame("\(user) does not read its own post \(own) in a page up to \(page.upTo): \(ids)")
+      }
+    } catch {
+      // No answer in two minutes, or the disk does not read: told by the pauses, and no wrong answer.
     }
   }
 
@@ -308,7 +429,8 @@ struct VerifyRun: Sendable {
         let counts = ledger.counts
         let left = max(0, (end - Clock.now()).milliseconds / 1_000)
         progress(
-          "\(left) s left: \(injector.injected.count) faults, \(counts.acknowledged) posts acknowledged, \(counts.delivered) delivered"
+          "\(left) s left: \(injector.injected.count) faults, \(counts.acknowledged) posts acknowledged, "
+            + "\(counts.delivered) delivered, \(counts.changes) follows and unfollows, \(counts.reads) pages read"
         )
       }
     }
@@ -336,17 +458,27 @@ struct VerifyRun: Sendable {
     }
   }
 
-  private func checkGraph(_ clients: [String: TinySNSClient], _ verdict: inout Verdict) async throws {
+  private func checkGraph(
+    _ clients: [String: TinySNSClient], _ ledger: Ledger, _ verdict: inout Verdict
+  ) async throws {
     var followers: [String: Set<String>] = [:]
-    for (user, followed) in graph.following { for other in followed { followers[other, default: []].insert(user) } }
+    var doubted: [String: Set<String>] = [:]
+    for user in graph.users {
+      let (certain, doubtful) = ledger.followed(by: user)
+      for other in graph.following[user, default: []] + certain { followers[other, default: []].insert(user) }
+      for other in doubtful { doubted[other, default: []].insert(user) }
+    }
     for user in graph.users {
       let following = try await clients[user]!.list(.following, timeout: .seconds(120))
-      if Set(following) != Set(graph.following[user, default: []]) {
-        verdict.violate(
-          "\(user) follows \(following.count) people, and should follow \(graph.following[user, default: []].count)")
+      let (certain, doubtful) = ledger.followed(by: user)
+      let expected = Set(graph.following[user, default: []]).union(certain)
+      if Set(following).subtracting(doubtful) != expected.subtracting(doubtful) {
+        verdict.violate("\(user) follows \(following.count) people, and should follow \(expected.count)")
       }
       let listed = try await clients[user]!.list(.followers, timeout: .seconds(120))
-      if ownsCluster, Set(listed) != followers[user, default: []] {
+      if Set(listed).subtracting(doubted[user, default: []])
+        != followers[user, default: []].subtracting(doubted[user, default: []])
+      {
         verdict.violate("\(user) has \(listed.count) followers, and should have \(followers[user, default: []].count)")
       }
     }
@@ -359,6 +491,15 @@ struct VerifyRun: Sendable {
     }
     return pauses
   }
+}
+
+/// How often a client has lost its master.
+final class LossCounter: @unchecked Sendable {
+  private let lock = NSLock()
+  private var value = 0
+
+  var count: Int { lock.withLock { value } }
+  func add() { lock.withLock { value += 1 } }
 }
 
 /// Set once, read by many.
@@ -376,6 +517,10 @@ struct VerifyReport: Sendable {
   var faults: [(fault: Fault, at: Instant)]
   var pauses: [String: [Interval]]
   var slowest: Interval
+  var longestCommit: Interval
+  var reads: Int
+  /// Follows and unfollows.
+  var changes: Int
   var seed: UInt64
 
   var violations: Int {
@@ -401,6 +546,9 @@ struct VerifyReport: Sendable {
     var wrong_timelines: Int
     var faults: Int
     var false_respawns: Int
+    var follows_and_unfollows: Int
+    var pages_read: Int
+    var longest_commit_ms: Double
     var slowest_answer_ms: Double
     var pause_ms: [String: Pause]
     var violations: [String]
@@ -422,6 +570,7 @@ struct VerifyReport: Sendable {
         seed: seed, acknowledged: verdict.acknowledged, delivered: verdict.delivered, unanswered: verdict.unanswered,
         lost: verdict.lost, duplicated: verdict.duplicated, out_of_order: verdict.outOfOrder,
         wrong_timelines: verdict.wrongTimelines, faults: faults.count, false_respawns: verdict.falseRespawns,
+        follows_and_unfollows: changes, pages_read: reads, longest_commit_ms: Double(longestCommit.milliseconds),
         slowest_answer_ms: Double(slowest.milliseconds), pause_ms: pauseStatistics, violations: verdict.findings))
   }
 
@@ -429,7 +578,10 @@ struct VerifyReport: Sendable {
     var lines = [
       "acknowledged \(verdict.acknowledged) posts, delivered \(verdict.delivered); without an answer \(verdict.unanswered)",
       "lost \(verdict.lost), duplicated \(verdict.duplicated), out of order \(verdict.outOfOrder), wrong timelines \(verdict.wrongTimelines)",
-      "faults \(faults.count), false respawns \(verdict.falseRespawns), slowest answer \(slowest.milliseconds) ms",
+      "follows and unfollows \(changes), pages read \(reads)",
+      "faults \(faults.count), false respawns \(verdict.falseRespawns)",
+      "longest commit (request to acknowledgement, no failover in between) \(longestCommit.milliseconds) ms, "
+        + "slowest answer \(slowest.milliseconds) ms",
       "time without an acknowledgement around a fault, in ms:",
     ]
     for (kind, pause) in pauseStatistics.sorted(by: { $0.key < $1.key }) {

@@ -33,11 +33,14 @@ final class TestSupervisor {
   /// Children that beat by themselves as time passes.
   var beating: Set<String> = []
 
+  /// What is written down of deaths; a next life may be given it.
+  var deaths: [String: Instant] = [:]
+
   private var looked: Set<String> = []
   private var nextPid: Int32 = 100
 
   static let slavePolicy = ChildPolicy(
-    respawn: .after(.seconds(25)), beats: true, hangTimeout: .seconds(5), grace: .seconds(3))
+    respawn: .after(.seconds(25)), beats: true, hangTimeout: .seconds(5), grace: .seconds(3), takesTurns: true)
   static let launcherPolicy = ChildPolicy(
     respawn: .backoff(initial: .milliseconds(500), max: .seconds(30)), beats: true, hangTimeout: .seconds(5),
     grace: .seconds(3))
@@ -97,6 +100,11 @@ final class TestSupervisor {
     }
   }
 
+  /// An inspection finds that it is stopped in the log's turn.
+  func blocks(_ name: String = "master-1", pid: Int32 = 101) {
+    turn { $0.onBlocking(name, pid: pid, at: $1, into: &$2) }
+  }
+
   /// Somebody else has started it.
   func pretend(_ name: String, runsAs pid: Int32) { processes[name] = pid }
 
@@ -110,7 +118,8 @@ final class TestSupervisor {
     if let pid = processes[name] {
       turn { $0.onFound(name, pid: pid, at: $1, into: &$2) }
     } else {
-      turn { core, _, actions in core.onNotFound(name, into: &actions) }
+      let deadFor = deaths[name].map { now - $0 }
+      turn { $0.onNotFound(name, deadFor: deadFor, at: $1, into: &$2) }
     }
   }
 
@@ -149,6 +158,10 @@ final class TestSupervisor {
     case .inspect(let name):
       #expect(processes[name] != nil)
       inspections += 1
+    case .record(let name):
+      #expect(processes[name] == nil, "\(name) is said to be dead and runs")
+      deaths[name] = now
+    case .forget(let name): deaths[name] = nil
     case .note(let note): notes.append(note)
     case .exit:
       #expect(processes.isEmpty, "exit while a child runs")

@@ -60,6 +60,51 @@ import Testing
     #expect(supervisor.status(child).respawns == 1)
   }
 
+  @Test func theWaitOutlivesTheSupervisor() {
+    let first = TestSupervisor.running()
+    first.die(child)
+    #expect(first.deaths[child] == first.now)
+    // Killed 10 s later, and back 2 s after that.
+    let second = TestSupervisor()
+    second.now = first.now + .seconds(12)
+    second.deaths = first.deaths
+    second.start()
+    #expect(second.notes == [.foundDead(child, respawnIn: .seconds(13))])
+    #expect(second.status(child).respawnIn == 13_000)
+    second.pass(.milliseconds(12_999))
+    #expect(second.spawns.isEmpty)
+    second.pass(.milliseconds(1))
+    #expect(second.spawns.count == 1)
+    #expect(second.deaths.isEmpty, "a later life is not to wait for this death again")
+  }
+
+  @Test func aDeathThatIsLongAgoDelaysNothing() {
+    let supervisor = TestSupervisor()
+    supervisor.deaths[child] = supervisor.now - .seconds(26)
+    supervisor.start()
+    #expect(supervisor.spawns.count == 1)
+  }
+
+  @Test func aClockThatWasSetBackDelaysNoLongerThanTheDelay() {
+    let supervisor = TestSupervisor()
+    supervisor.deaths[child] = supervisor.now + .seconds(3_600)
+    supervisor.start()
+    #expect(supervisor.notes == [.foundDead(child, respawnIn: .seconds(25))])
+  }
+
+  @Test func whoeverStopsGracefullyLeavesNoDeathBehind() {
+    let supervisor = TestSupervisor.running()
+    supervisor.die(child)
+    supervisor.stop()
+    #expect(supervisor.deaths.isEmpty && supervisor.hasExited)
+  }
+
+  @Test func aShortWaitIsNotWrittenDown() {
+    let supervisor = TestSupervisor.running([("router", TestSupervisor.launcherPolicy)])
+    supervisor.die("router")
+    #expect(supervisor.deaths.isEmpty)
+  }
+
   @Test func whatSomebodyElseStartedMeanwhileIsAdopted() {
     let supervisor = TestSupervisor.running()
     supervisor.die(child)
@@ -115,7 +160,6 @@ import Testing
     let supervisor = TestSupervisor.running()
     supervisor.pass(.seconds(60))
     #expect(supervisor.kills.isEmpty)
-    #expect(supervisor.inspections == 0)
   }
 
   @Test func beatsOfAnotherLifeMeanNothing() {
@@ -187,20 +231,45 @@ import Testing
 
   // MARK: Blocking
 
-  @Test func aSilentChildIsInspectedAndKilledIfItBlocks() {
+  @Test func aChildIsInspectedAndKilledIfItBlocks() {
     let supervisor = TestSupervisor.running()
     supervisor.beating = []
-    supervisor.pass(.milliseconds(290))
-    #expect(supervisor.inspections == 0)
-    supervisor.pass(.milliseconds(250))
-    #expect((2...3).contains(supervisor.inspections))
-    supervisor.turn { core, _, actions in core.onBlocking(Self.child, pid: 4_711, into: &actions) }
+    let before = supervisor.inspections
+    supervisor.pass(.milliseconds(310))
+    #expect(supervisor.inspections == before + 1)
+    supervisor.blocks(pid: 4_711)
+    supervisor.pass(.milliseconds(300))
+    supervisor.blocks(pid: 4_711)
     #expect(supervisor.kills.isEmpty, "another process")
-    supervisor.turn { core, _, actions in core.onBlocking(Self.child, pid: 101, into: &actions) }
+    supervisor.blocks()
+    #expect(supervisor.kills.isEmpty, "it may go on at once")
+    supervisor.pass(.milliseconds(210))
+    #expect(supervisor.inspections == before + 3)
+    supervisor.blocks()
     #expect(supervisor.kills == [child])
     #expect(supervisor.notes.contains(.blocking(child, pid: 101)))
-    supervisor.turn { core, _, actions in core.onBlocking(Self.child, pid: 101, into: &actions) }
+    supervisor.blocks()
     #expect(supervisor.kills == [child])
+  }
+
+  @Test func whoGoesOnDoesNotBlock() {
+    let supervisor = TestSupervisor.running()
+    supervisor.beating = []
+    supervisor.pass(.milliseconds(110))
+    supervisor.blocks()
+    supervisor.beat(child)
+    supervisor.pass(.milliseconds(210))
+    supervisor.blocks()
+    #expect(supervisor.kills.isEmpty, "it has beaten in between")
+    supervisor.pass(.milliseconds(510))
+    supervisor.blocks()
+    #expect(supervisor.kills.isEmpty, "at the last look it did not block")
+  }
+
+  @Test func onlyWhoTakesTurnsIsInspected() {
+    let supervisor = TestSupervisor.running([("router", TestSupervisor.launcherPolicy)])
+    supervisor.pass(.seconds(4))
+    #expect(supervisor.inspections == 0)
   }
 
   // MARK: Backoff
