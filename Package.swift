@@ -71,6 +71,7 @@ let package = Package(
       name: "Node",
       dependencies: [
         "Core", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
+        .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),

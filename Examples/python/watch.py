@@ -42,8 +42,8 @@ def load_messages(path):
 
 
 MESSAGES = load_messages(Path(__file__).with_name("tinysns.desc"))
-Request, Reply, RouterRequest, RouterReply, Post = (
-    MESSAGES[name] for name in ("Request", "Reply", "RouterRequest", "RouterReply", "Post"))
+Request, Reply, RouterRequest, RouterReply, TimelinePage = (
+    MESSAGES[name] for name in ("Request", "Reply", "RouterRequest", "RouterReply", "TimelinePage"))
 
 VERSION = 1
 REQUEST_BYTES = 4096  # libzmq closes the connection of whoever sends more
@@ -548,15 +548,14 @@ class Client:
 
     def on_update(self, frames):
         self.heard()
-        if len(frames) < 2 or len(frames[0]) != 24:
+        if len(frames) != 2 or len(frames[0]) != 24:
             return
-        header, *bodies = frames
+        header, body = frames
         first = int.from_bytes(header[16:24], "big")
-        for place, body in enumerate(bodies):
+        for place, post in enumerate(TimelinePage.FromString(body).posts or [None]):
             # Showing may end the watch, or begin another.
             if self.timeline is None or header[:16] != self.timeline.topic:
                 return
-            post = Post.FromString(body) if body else None
             self.show(self.timeline.on_update(first + place, post))
 
     def show(self, orders):

@@ -256,8 +256,8 @@ static void on_delivery(struct load *load, struct connection *c) {
   }
 }
 
-/// A later frame of an update of ours: a post, or nothing in a marker.
-static void on_post(struct load *load, struct connection *c, size_t size) {
+/// The body of an update of ours: posts, each behind a tag and its length; or nothing in a marker.
+static void on_body(struct load *load, struct connection *c, const uint8_t *body, size_t size) {
   if (size == 0) {
     if (c->state == SUBSCRIBING) {
       c->expected = c->sequence;
@@ -266,8 +266,16 @@ static void on_post(struct load *load, struct connection *c, size_t size) {
     return;
   }
   if (c->sequence != c->expected) load->result->gaps++;
-  c->expected = ++c->sequence;
-  on_delivery(load, c);
+  const uint8_t *at = body, *end = body + size;
+  while (at < end && *at == 0x0a) {
+    at++;
+    uint64_t length = varint(&at, end);
+    at += length;
+    c->sequence++;
+    on_delivery(load, c);
+  }
+  if (at != end) fail(load, "an update is not what it should be");
+  c->expected = c->sequence;
 }
 
 static void on_zmtp_ready(struct load *load, struct connection *c) {
@@ -328,7 +336,7 @@ static size_t parse_zmtp(struct load *load, struct connection *c, const uint8_t 
       if (load->options->protocol == LOAD_ZMQ) {
         if (!is_continuation) on_delivery(load, c);
       } else if (is_continuation) {
-        on_post(load, c, size);
+        on_body(load, c, body, size);
       } else if (size == 24) {
         if (load->is_measured) load->result->updates++;
         c->sequence = 0;

@@ -33,17 +33,18 @@ public struct RequestWindow: Hashable, Sendable {
   /// The greatest number that took effect.
   public private(set) var newest: UInt64
 
-  /// Entry `number` lies in slot `number % slots.count`; the count is a power of two, grown as needed up to the window's size.
-  private var slots: [Entry]
-
-  private static let empty = Entry(number: 0, event: .zero)
+  /// Events as their distance from `base`, 0 for none. Request `number` has slot `number % slots.count`, and only numbers within
+  /// `slots.count` of the newest have one: so a slot's place tells its number, and an entry takes four bytes. The count is a power of two,
+  /// grown as needed up to the window's size.
+  private var slots: [UInt32]
+  private var base: UInt64 = 0
 
   public init(account: AccountID) {
     self.account = account
     lastEvent = .zero
     lastTime = .zero
     newest = 0
-    slots = [Self.empty, Self.empty]
+    slots = [0, 0, 0, 0]
   }
 
   /// A window as it was stored.
@@ -56,31 +57,33 @@ public struct RequestWindow: Hashable, Sendable {
 
   /// The entries within the window, by number.
   public var entries: [Entry] {
-    slots.filter { $0.number != 0 && !isTooOld($0.number) }.sorted { $0.number < $1.number }
+    let count = min(newest, UInt64(slots.count))
+    return (0..<count).reversed().compactMap { age in
+      let offset = slots[slot(newest - age)]
+      return offset == 0 ? nil : Entry(number: newest - age, event: EventID(base + UInt64(offset)))
+    }
   }
 
   /// What became of request `number`.
   public func outcome(of number: UInt64) -> Outcome {
     if isTooOld(number) { return .tooOld }
-    let entry = slots[slot(number, in: slots.count)]
-    return entry.number == number && number != 0 ? .done(entry.event) : .unknown
+    guard number != 0, number <= newest, newest - number < UInt64(slots.count) else { return .unknown }
+    let offset = slots[slot(number)]
+    return offset == 0 ? .unknown : .done(EventID(base + UInt64(offset)))
   }
 
   /// Notes that request `number` took effect as `event`.
   public mutating func record(_ number: UInt64, as event: EventID, at time: Timestamp) {
     lastEvent = max(lastEvent, event)
     lastTime = max(lastTime, time)
-    newest = max(newest, number)
-    guard number != 0, !isTooOld(number) else { return }
-    while true {
-      let index = slot(number, in: slots.count)
-      let occupant = slots[index].number
-      if occupant == 0 || occupant == number || isTooOld(occupant) || slots.count >= Int(Limits.repeatWindow) {
-        if occupant <= number { slots[index] = Entry(number: number, event: event) }
-        return
-      }
-      grow()
+    if number > newest {
+      advance(to: number)
+    } else {
+      guard number != 0, !isTooOld(number) else { return }
+      while newest - number >= UInt64(slots.count) { grow() }
     }
+    if event.rawValue <= base || event.rawValue - base > UInt64(UInt32.max) { rebase(for: event.rawValue) }
+    slots[slot(number)] = event.rawValue <= base ? 0 : UInt32(event.rawValue - base)
   }
 
   /// Written without a sum: numbers are the client's own, up to the greatest.
@@ -88,14 +91,37 @@ public struct RequestWindow: Hashable, Sendable {
     newest >= Limits.repeatWindow && number <= newest - Limits.repeatWindow
   }
 
-  private func slot(_ number: UInt64, in count: Int) -> Int { Int(truncatingIfNeeded: number & UInt64(count - 1)) }
+  private func slot(_ number: UInt64) -> Int { Int(truncatingIfNeeded: number & UInt64(slots.count - 1)) }
+
+  /// Makes `number` the newest. The numbers that get a slot by it take those of the oldest.
+  private mutating func advance(to number: UInt64) {
+    let distance = number - newest
+    while distance < Limits.repeatWindow, slots.count < Int(Limits.repeatWindow) {
+      let taken = min(distance, UInt64(slots.count))
+      guard (1...taken).contains(where: { slots[slot(newest + $0)] != 0 }) else { break }
+      grow()
+    }
+    for step in 1...min(distance, UInt64(slots.count)) { slots[slot(newest + step)] = 0 }
+    newest = number
+  }
 
   private mutating func grow() {
-    var larger = [Entry](repeating: Self.empty, count: slots.count * 2)
-    for entry in slots where entry.number != 0 && !isTooOld(entry.number) {
-      larger[slot(entry.number, in: larger.count)] = entry
+    var larger = [UInt32](repeating: 0, count: slots.count * 2)
+    for age in 0..<min(newest, UInt64(slots.count)) {
+      let number = newest - age
+      larger[Int(truncatingIfNeeded: number & UInt64(larger.count - 1))] = slots[slot(number)]
     }
     slots = larger
+  }
+
+  /// Moves the base so that `event` and all others are within reach of it. Were a window to span more than 2³² events (a client can't
+  /// ask that late for any of them), those of the oldest would be forgotten.
+  private mutating func rebase(for event: UInt64) {
+    let events = slots.map { $0 == 0 ? 0 : base + UInt64($0) }
+    let least = events.reduce(event) { $1 == 0 ? $0 : min($0, $1) }
+    let greatest = events.reduce(event, max)
+    base = max(max(least, 1) - 1, greatest - min(greatest, UInt64(UInt32.max)))
+    for (index, event) in events.enumerated() { slots[index] = event <= base ? 0 : UInt32(event - base) }
   }
 }
 

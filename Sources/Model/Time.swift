@@ -23,6 +23,13 @@ public struct Instant: Hashable, Comparable, Sendable {
   @inlinable public static func - (left: Instant, right: Instant) -> Interval {
     Interval(nanoseconds: left.nanoseconds - right.nanoseconds)
   }
+
+  /// The first point in time after this one that is a whole multiple of `period` from the origin. Processes of one machine have the same
+  /// origin: what they do regularly they then do at the same moments, and the machine sleeps in between.
+  @inlinable public func next(_ period: Interval) -> Instant {
+    let (quotient, remainder) = nanoseconds.quotientAndRemainder(dividingBy: period.nanoseconds)
+    return Instant(nanoseconds: (remainder < 0 ? quotient : quotient + 1) * period.nanoseconds)
+  }
 }
 
 /// A span of monotonic time in nanoseconds. (`Swift.Duration` is 128 bits wide; the cores compare times for every message.)
@@ -72,7 +79,7 @@ public struct Timestamp: Hashable, Comparable, Sendable {
 
 /// The times of a cluster, from topology.yaml.
 public struct Timing: Hashable, Sendable {
-  /// Beat interval on all links.
+  /// Beat interval of masters to the router.
   public var heartbeat: Interval
   /// Silence after which others route around a peer: cheap and reversible.
   public var liveness: Interval
@@ -82,6 +89,9 @@ public struct Timing: Hashable, Sendable {
   public var respawnDelay: Interval
   /// A client's wait for an answer before it suspects the master.
   public var requestTimeout: Interval
+
+  /// Beat interval of a process to its supervisor, who waits for `hangTimeout`: it need not hear of it as often as the router.
+  public var supervisionBeat: Interval { max(heartbeat, hangTimeout / 5) }
 
   public init(
     heartbeat: Interval = .milliseconds(100), liveness: Interval = .milliseconds(500),

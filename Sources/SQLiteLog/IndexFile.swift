@@ -67,7 +67,7 @@ final class IndexFile {
     self.inode = inode
     file = try DatabaseFile(
       path: path,
-      options: DatabaseFile.Options(synchronous: "NORMAL", checkpointPages: 1_000, cacheKiB: 4_096))
+      options: DatabaseFile.Options(synchronous: "NORMAL", checkpointPages: 1_000, cacheKiB: 1_024))
     let (application, version) = try file.identity()
     guard application == DatabaseFile.applicationID, version == Self.version else {
       throw LogError.corrupt("\(path): not an index of version \(Self.version)")
@@ -86,7 +86,7 @@ final class IndexFile {
     guard descriptor >= 0 else { throw LogError(path: path, doing: "create", errno: errno) }
     close(descriptor)
     let file = try DatabaseFile(
-      path: path, options: DatabaseFile.Options(synchronous: "NORMAL", checkpointPages: 1_000, cacheKiB: 4_096))
+      path: path, options: DatabaseFile.Options(synchronous: "NORMAL", checkpointPages: 1_000, cacheKiB: 1_024))
     try file.access { database in
       try database.execute(sql: "PRAGMA journal_mode = WAL")
       try database.writing {

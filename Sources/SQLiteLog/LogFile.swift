@@ -20,7 +20,7 @@ final class LogFile {
     path = folder + "/log.db"
     turnstile = try Turnstile(folder: folder)
     let opening = DatabaseFile.Options(
-      synchronous: "FULL", checkpointPages: options.checkpointPages, cacheKiB: 2_048, pagesMax: options.pagesMax)
+      synchronous: "FULL", checkpointPages: options.checkpointPages, cacheKiB: 512, pagesMax: options.pagesMax)
     var file: DatabaseFile
     if (sizeOfFile(path) ?? 0) == 0 {
       file = try Self.create(folder: folder, path: path, options: opening)

@@ -130,6 +130,8 @@ public final class SQLiteLog: EventLog {
       return Snapshot()
     }
     snapshot.posts = try log.newestPosts(upTo: snapshot.upTo, limit: Limits.postsInMemory)
+    // Whoever loads the state goes on with appending and needs no index: its connection and cache are a megabyte.
+    openIndex = nil
     return snapshot
   }
 

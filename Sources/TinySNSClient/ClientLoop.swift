@@ -20,24 +20,16 @@ public final class ClientLoop: @unchecked Sendable {
 
   /// Starts the thread.
   ///
-  /// - Parameter sessions: how many sessions there may be, for libzmq's limit of sockets.
+  /// - Parameter sessions: how many sessions there will be, more or less.
   public init(sessions: Int = 16) throws(ClientError) {
-    // Each has two sockets to its master, one now and then to the router, and two that watch the connection.
     _ = tinysns_set_limit_nofile_max()
     let bell = tinysns_eventfd()
     guard bell >= 0 else { throw .failed("no event descriptor") }
     self.bell = bell
     let jobs = Mailbox<Job>(bell: bell)
     self.jobs = jobs
-    let context: Context
-    do throws(ZMQError) {
-      context = try Context(maxSockets: min(65_535, 64 + sessions * 6))
-    } catch {
-      throw .failed("\(error)")
-    }
-    let box = ContextBox(context)
     thread = WorkerThread {
-      let state = LoopState(box)
+      let state = LoopState(ContextPool(sessions: sessions))
       state.run(jobs, bell)
     }
   }
@@ -50,9 +42,39 @@ public final class ClientLoop: @unchecked Sendable {
   func perform(_ job: @escaping Job) { jobs.put(job) }
 }
 
-final class ContextBox: Sendable {
+/// A libzmq context, for the sockets of some sessions.
+final class ContextShare {
   let context: Context
+  var sessions = 0
   init(_ context: consuming Context) { self.context = context }
+}
+
+/// The libzmq contexts of a loop. Whenever a socket is closed, libzmq searches all names of its context for those of that socket, and
+/// each monitor has a name: with thousands of sessions in one context, a failover of all of them would take seconds for that alone.
+/// So there is one for each few sessions.
+struct ContextPool {
+  private static let sessionsMax = 256
+
+  private let sessionsEach: Int
+  private let maxSockets: Int
+  private var shares: [ContextShare] = []
+
+  /// - Parameter sessions: how many are expected; there may be more.
+  init(sessions: Int) {
+    sessionsEach = min(max(sessions, 16), Self.sessionsMax)
+    // A session has two sockets to its master, two that watch the connection, and a share of one to the router. Twice as many, for
+    // closed ones are gone a moment later.
+    maxSockets = 64 + sessionsEach * 10
+  }
+
+  /// The context for one more session.
+  mutating func share() throws(ZMQError) -> ContextShare {
+    let free = shares.first { $0.sessions < sessionsEach }
+    if free == nil { shares.append(ContextShare(try Context(maxSockets: maxSockets))) }
+    let share = free ?? shares[shares.count - 1]
+    share.sessions += 1
+    return share
+  }
 }
 
 /// How a session talks to the program. Called on the loop's thread; must not block it.
@@ -72,8 +94,12 @@ final class LoopState {
     var finishes: [ClientToken: (ClientOutcome) -> Void] = [:]
     var shows: [ClientToken: ([Post]) -> Void] = [:]
     var lastToken: UInt64 = 0
-    /// Open while an answer of the router is awaited.
-    var routerSocket: SocketBox?
+    /// Its share of a connection to the router, while an answer of the router is awaited.
+    var routerLink: RouterLink?
+    /// The number of its question there.
+    var routerNumber: UInt64 = 0
+    /// Where its sockets are.
+    var context: ContextShare?
     var requests: SocketBox?
     var monitor: MonitorBox?
     var updates: SocketBox?
@@ -92,12 +118,33 @@ final class LoopState {
     }
   }
 
+  /// A connection to a router, for the sessions of this loop that ask it at the same time: when a master dies, all do.
+  final class RouterLink {
+    /// Fewer than a router queues for one client.
+    static let sessionsMax = 256
+
+    let id: Int
+    let endpoint: String
+    let socket: SocketBox
+    /// How many sessions have it.
+    var sessions = 0
+    /// Whose questions are unanswered, and their numbers there, by their numbers here.
+    var questions: [UInt64: (session: Int, number: UInt64)] = [:]
+    var lastNumber: UInt64 = 0
+
+    init(id: Int, endpoint: String, socket: SocketBox) {
+      self.id = id
+      self.endpoint = endpoint
+      self.socket = socket
+    }
+  }
+
   final class MonitorBox {
     let monitor: Monitor
     init(_ monitor: consuming Monitor) { self.monitor = monitor }
   }
 
-  private enum Kind: Int { case router, requests, monitor, updates }
+  private enum Kind: Int { case requests, monitor, updates }
 
   private struct Wake: Comparable {
     var at: Instant
@@ -106,20 +153,24 @@ final class LoopState {
   }
 
   private static let bellToken = -1
+  /// Links have this token and lower ones.
+  private static let linkToken = -2
   private static let messagesPerTurn = 1_000
 
-  private let context: ContextBox
+  private var contexts: ContextPool
   private var poller: EpollPoller
   private var sessions: [Int: Session] = [:]
   private var nextSession = 0
+  private var links: [Int: RouterLink] = [:]
+  private var nextLink = 0
   private var wakes = Heap<Wake>()
   private var message = Message()
-  /// An update: header and posts.
-  private var frames = Multipart(maxFrames: 1 + Limits.postsInUpdate)
+  /// An update: header and body.
+  private var frames = Multipart(maxFrames: 2)
   private var ready: [Ready] = []
 
-  init(_ context: ContextBox) {
-    self.context = context
+  init(_ contexts: ContextPool) {
+    self.contexts = contexts
     do { poller = try EpollPoller() } catch { fatalError("no epoll descriptor: \(error)") }
   }
 
@@ -144,6 +195,8 @@ final class LoopState {
       wakes.removeMin()
       guard let session = sessions[wake.session] else { continue }
       if session.queuedWake == wake.at { session.queuedWake = .distantFuture }
+      // With thousands of sessions this thread may be late itself. Silent is only who has sent nothing until now.
+      receive(.requests, wake.session, session, at: now)
       session.core.onTimers(at: now, into: &session.actions)
       settle(wake.session, session)
     }
@@ -151,6 +204,10 @@ final class LoopState {
       if item.token == Self.bellToken {
         _ = tinysns_eventfd_clear(bell)
         for job in jobs.takeNow() { job(self) }
+        continue
+      }
+      if item.token <= Self.linkToken {
+        if let link = links[Self.linkToken - item.token] { receive(from: link, at: now) }
         continue
       }
       let id = item.token / 4
@@ -191,7 +248,8 @@ final class LoopState {
     guard let session = sessions[id] else { return }
     session.core.close(into: &session.actions)
     settle(id, session)
-    dropRouter(id, session)
+    dropRouter(session)
+    session.context?.sessions -= 1
     sessions[id] = nil
   }
 
@@ -202,10 +260,6 @@ final class LoopState {
     do throws(ZMQError) {
       for _ in 0..<Self.messagesPerTurn {
         switch kind {
-        case .router:
-          guard let box = session.routerSocket, try box.socket.receive(into: &message) == .received else { return }
-          let reply = message.withBytes { bytes in try? Wire.decodeRouterReply(bytes) }
-          if let reply { session.core.onRouter(reply, at: now, into: &session.actions) }
         case .requests:
           guard let box = session.requests, try box.socket.receive(into: &message) == .received else { return }
           let reply = message.withBytes { bytes in try? Wire.decodeReply(bytes) }
@@ -214,15 +268,11 @@ final class LoopState {
           guard let box = session.updates else { return }
           let result = try box.socket.receive(into: &frames)
           if result == .wouldBlock { return }
-          guard result == .received, frames.count >= 2 else { continue }
-          for place in 1..<frames.count {
-            let update = frames[0].withBytes { header in
-              frames[place].withBytes { post in try? Wire.decodeUpdate(header: header, post: post) }
-            }
-            guard var update else { break }
-            update.sequence += UInt64(place - 1)
-            session.core.onUpdate(update, at: now, into: &session.actions)
+          guard result == .received, frames.count == 2 else { continue }
+          let update = frames[0].withBytes { header in
+            frames[1].withBytes { body in try? Wire.decodeUpdate(header: header, body: body) }
           }
+          if let update { session.core.onUpdate(update, at: now, into: &session.actions) }
         case .monitor:
           guard let box = session.monitor, let event = try box.monitor.next() else { return }
           switch event.kind {
@@ -239,16 +289,36 @@ final class LoopState {
     }
   }
 
+  private func receive(from link: RouterLink, at now: Instant) {
+    for _ in 0..<Self.messagesPerTurn {
+      guard (try? link.socket.socket.receive(into: &message)) == .received else { return }
+      guard var reply = message.withBytes({ bytes in try? Wire.decodeRouterReply(bytes) }),
+        let number = reply.number, let question = link.questions.removeValue(forKey: number),
+        let session = sessions[question.session]
+      else { continue }
+      reply.number = question.number
+      session.core.onRouter(reply, at: now, into: &session.actions)
+      settle(question.session, session)
+      if session.core.isServing { dropRouter(session) }
+    }
+  }
+
   // MARK: What is to be done
 
   private func carryOut(_ action: ClientAction, _ id: Int, _ session: Session) {
     do throws(ZMQError) {
       switch action {
       case .toRouter(let request):
-        if session.routerSocket == nil { try connectRouter(id, session) }
-        _ = try session.routerSocket!.socket.send(Wire.encode(request))
+        guard case .locate(var locate) = request else { return }
+        let link = try connectRouter(session)
+        link.questions[session.routerNumber] = nil
+        link.lastNumber += 1
+        link.questions[link.lastNumber] = (id, locate.number)
+        session.routerNumber = link.lastNumber
+        locate.number = link.lastNumber
+        _ = try link.socket.socket.send(Wire.encode(RouterRequest.locate(locate)))
       case .connect(let contact):
-        dropRouter(id, session)
+        dropRouter(session)
         disconnect(id, session)
         try connect(contact, id, session)
       case .disconnect:
@@ -269,37 +339,65 @@ final class LoopState {
     }
   }
 
-  private func connectRouter(_ id: Int, _ session: Session) throws(ZMQError) {
-    let socket = try context.context.makeSocket(.dealer)
-    try socket.set(
-      .sendHighWaterMark(8), .maxMessageSize(Limits.messageBytes),
-      .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
-    if session.router.contains("[") { try socket.set(.ipv6(true)) }
-    try socket.connect(session.router)
-    let box = SocketBox(socket)
-    try poller.add(box.socket, token: id * 4 + Kind.router.rawValue, interest: .readable)
-    session.routerSocket = box
+  private func context(of session: Session) throws(ZMQError) -> ContextShare {
+    if let context = session.context { return context }
+    let context = try contexts.share()
+    session.context = context
+    return context
   }
 
-  private func dropRouter(_ id: Int, _ session: Session) {
-    poller.remove(token: id * 4 + Kind.router.rawValue)
-    session.routerSocket = nil
+  /// The session's share of a connection to its router.
+  private func connectRouter(_ session: Session) throws(ZMQError) -> RouterLink {
+    if let link = session.routerLink { return link }
+    let shared = links.values.first { $0.endpoint == session.router && $0.sessions < RouterLink.sessionsMax }
+    let link = if let shared { shared } else { try makeRouterLink(session.router, in: context(of: session)) }
+    link.sessions += 1
+    session.routerLink = link
+    session.routerNumber = 0
+    return link
+  }
+
+  private func makeRouterLink(_ endpoint: String, in context: ContextShare) throws(ZMQError) -> RouterLink {
+    let socket = try context.context.makeSocket(.dealer)
+    // While the router is away, questions are asked again and again; the newest are those that count, and they come again.
+    try socket.set(
+      .sendHighWaterMark(RouterLink.sessionsMax * 2), .maxMessageSize(Limits.messageBytes),
+      .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
+    if endpoint.contains("[") { try socket.set(.ipv6(true)) }
+    try socket.connect(endpoint)
+    let link = RouterLink(id: nextLink, endpoint: endpoint, socket: SocketBox(socket))
+    try poller.add(link.socket.socket, token: Self.linkToken - link.id, interest: .readable)
+    nextLink += 1
+    links[link.id] = link
+    return link
+  }
+
+  private func dropRouter(_ session: Session) {
+    guard let link = session.routerLink else { return }
+    session.routerLink = nil
+    link.questions[session.routerNumber] = nil
+    link.sessions -= 1
+    guard link.sessions == 0 else { return }
+    poller.remove(token: Self.linkToken - link.id)
+    links[link.id] = nil
   }
 
   private func connect(_ contact: MasterContact, _ id: Int, _ session: Session) throws(ZMQError) {
+    let context = try context(of: session)
     let requests = try context.context.makeSocket(.dealer)
     try requests.set(
       .sendHighWaterMark(Limits.requestsInFlight * 2), .receiveHighWaterMark(0),
-      .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)))
+      .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)), .noReconnect)
     if contact.requests.contains("[") { try requests.set(.ipv6(true)) }
-    let monitor = try requests.makeMonitor()
+    let monitor = try requests.makeMonitor(of: .failures)
     try requests.connect(contact.requests)
     let updates = try context.context.makeSocket(.sub)
     // Subscriptions leave through SUB's send queue: at a mark they would be lost silently.
     try updates.set(
       .sendHighWaterMark(0), .receiveHighWaterMark(Limits.updatesHeldBack), .maxMessageSize(Limits.messageBytes),
       .keepAlive,
-      .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
+      // Not at once: mostly the master is lost, and this socket closed in a moment.
+      .reconnect(every: .milliseconds(250), atMost: .seconds(1)))
     if contact.timelines.contains("[") { try updates.set(.ipv6(true)) }
     try updates.connect(contact.timelines)
 
@@ -320,5 +418,27 @@ final class LoopState {
     session.monitor = nil
     session.requests = nil
     session.updates = nil
+  }
+}
+
+extension RouterReply {
+  /// The number of the question that this answers; nil for what is no answer to a client. The number can be changed only where there is
+  /// one.
+  fileprivate var number: UInt64? {
+    get {
+      switch self {
+      case .located(let number, _), .unavailable(let number, _), .refused(let number, _): return number
+      case .status, .roster, .probe, .registerAgain: return nil
+      }
+    }
+    set {
+      guard let newValue else { return }
+      switch self {
+      case .located(_, let contact): self = .located(number: newValue, contact)
+      case .unavailable(_, let retryAfter): self = .unavailable(number: newValue, retryAfter: retryAfter)
+      case .refused(_, let refusal): self = .refused(number: newValue, refusal)
+      case .status, .roster, .probe, .registerAgain: break
+      }
+    }
   }
 }

@@ -5,12 +5,12 @@
 //   master -> client, router -> anyone  one: protobuf                                    Limits.messageBytes
 //   master -> master                    one: protobuf                                    Limits.messageBytes
 //   child <-> supervisor                one: protobuf                                    Limits.messageBytes
-//   master -> watchers (XPUB)           a header, and a frame for each post               Limits.messageBytes
+//   master -> watchers (XPUB)           two: a header and a body                          Limits.messageBytes
 //   watcher -> master (XPUB's reading)  one: 1 or 0, and the topic                       17 bytes
 //
 // An update's header is the topic (16 bytes: high half, low half) and the sequence number (8 bytes), big-endian all. It
-// comes first because ZeroMQ compares subscriptions with a message's first bytes. The rest is the post's protobuf, or
-// nothing: then it is a marker.
+// comes first because ZeroMQ compares subscriptions with a message's first bytes. The body is protobuf, the posts; or
+// nothing: then the update is a marker.
 
 import Model
 internal import SwiftProtobuf

@@ -112,8 +112,8 @@ final class EpollCore {
   func remove(token: Int) {
     guard let slot = slots[token], let item = items[slot] else { return }
     if let socket = item.socket {
+      // It may still be among the touched, where it is passed over: with thousands of sockets, looking for it would cost more.
       socket.watcher = nil
-      if socket.isTouched { touched.removeAll { $0 === socket } }
       socket.isTouched = false
     }
     try? control(EPOLL_CTL_DEL, item.descriptor, 0, slot)  // fails if it was closed: then epoll forgot it too
@@ -160,7 +160,8 @@ final class EpollCore {
     var kept = first
     for index in first..<touched.count {
       let socket = touched[index]
-      guard let item = items[socket.watcherSlot] else { continue }
+      // One that was removed; or removed and added again, so that it is there twice.
+      guard socket.watcher === self, socket.isTouched, let item = items[socket.watcherSlot] else { continue }
       let events = try socket.events().intersection(item.interest)
       if events.isEmpty {
         socket.isTouched = false

@@ -48,23 +48,7 @@ public struct Monitor: ~Copyable {
   public let socket: Socket
   private let monitored: SocketHandle
 
-  /// Which events to report.
-  public enum Scope: Sendable {
-    case everything
-    /// Connections that end before the handshake has succeeded.
-    case failedGreetings
-
-    var events: Int32 {
-      switch self {
-      case .everything: return ZMQ_EVENT_ALL
-      case .failedGreetings:
-        return ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
-          | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-      }
-    }
-  }
-
-  init(of monitored: SocketHandle, _ scope: Scope) throws(ZMQError) {
+  init(of monitored: SocketHandle, _ events: MonitoredEvents) throws(ZMQError) {
     if monitored.isMonitored { throw ZMQError(code: EBUSY, call: "zmq_socket_monitor") }
     // Never used before: libzmq frees the name of an earlier monitor some time after it was stopped.
     let address = "inproc://monitor-\(UInt64.random(in: .min ... .max))"
@@ -72,7 +56,7 @@ public struct Monitor: ~Copyable {
     // without a reader: so no mark, and the monitoring is always stopped before its reader closes.
     let socket = try monitored.makeSibling(.pair)
     try socket.set(.receiveHighWaterMark(0))
-    if zmq_socket_monitor(monitored.touched(), address, scope.events) != 0 { throw .last("zmq_socket_monitor") }
+    if zmq_socket_monitor(monitored.touched(), address, events.mask) != 0 { throw .last("zmq_socket_monitor") }
     monitored.isMonitored = true
     do throws(ZMQError) {
       try socket.connect(address)
@@ -112,8 +96,29 @@ extension Socket {
   /// Starts to monitor this socket; do it before `bind` or `connect` to miss nothing.
   ///
   /// - Throws: EBUSY if it is monitored already, EMFILE at the context's `maxSockets`.
-  public borrowing func makeMonitor(_ scope: Monitor.Scope = .everything) throws(ZMQError) -> Monitor {
-    try Monitor(of: handle, scope)
+  public borrowing func makeMonitor(of events: MonitoredEvents = .all) throws(ZMQError) -> Monitor {
+    try Monitor(of: handle, events)
+  }
+}
+
+/// Which events a monitor is told. Each is a message, and wakes the monitor's thread.
+public enum MonitoredEvents: Sendable {
+  case all
+  /// Those that say that a connection is lost, or could not be made.
+  case failures
+  /// Connections that end before the handshake has succeeded.
+  case failedGreetings
+
+  fileprivate var mask: Int32 {
+    switch self {
+    case .all: return ZMQ_EVENT_ALL
+    case .failures:
+      return ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED
+        | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+    case .failedGreetings:
+      return ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
+        | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+    }
   }
 }
 

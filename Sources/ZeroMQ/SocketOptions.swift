@@ -46,6 +46,8 @@ public enum SocketOption: Sendable {
   case heartbeat(interval: Duration, timeout: Duration, timeToLive: Duration)
   /// Wait between attempts to connect, growing up to `atMost` (0: not growing). Default 100 ms, not growing.
   case reconnect(every: Duration, atMost: Duration)
+  /// One attempt to connect, and none after the connection is lost.
+  case noReconnect
   /// TCP keep-alive after `idle` without traffic, a probe each `interval` (both whole seconds), dead after `probes`.
   case tcpKeepalive(idle: Duration, interval: Duration, probes: Int)
 
@@ -59,10 +61,10 @@ public enum SocketOption: Sendable {
 }
 
 extension SocketOption {
-  /// ZeroMQ's keep-alive for a connection that only receives: nothing else would ever notice that its other side is gone without a
-  /// word. A ping every 5 s, given up after as long.
-  public static let keepAlive = SocketOption.heartbeat(
-    interval: .seconds(5), timeout: .seconds(5), timeToLive: .seconds(15))
+  /// The kernel's keep-alive for a connection that only receives: nothing else would ever notice that its other side is gone without a
+  /// word. Given up after 11 s without a sign of it. Not ZeroMQ's own: that wakes both processes, and libzmq searches all
+  /// timers of a thread whenever it cancels one.
+  public static let keepAlive = SocketOption.tcpKeepalive(idle: .seconds(5), interval: .seconds(2), probes: 3)
 }
 
 extension Socket {
@@ -98,6 +100,7 @@ extension Socket {
     case .reconnect(let every, let atMost):
       try set(ZMQ_RECONNECT_IVL, milliseconds(every))
       try set(ZMQ_RECONNECT_IVL_MAX, milliseconds(atMost))
+    case .noReconnect: try set(ZMQ_RECONNECT_IVL, -1)
     case .tcpKeepalive(let idle, let interval, let probes):
       try set(ZMQ_TCP_KEEPALIVE, true)
       try set(ZMQ_TCP_KEEPALIVE_IDLE, seconds(idle))

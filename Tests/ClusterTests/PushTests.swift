@@ -57,9 +57,9 @@ extension RealProcesses {
             return
           }
           let frames = try await Self.receive(updates, frames: 2)
-          let update = try Wire.decodeUpdate(header: frames[0], post: frames[1])
+          let update = try Wire.decodeUpdate(header: frames[0], body: frames[1])
           #expect(update.topic == watching.topic && update.sequence == watching.sequence + offset)
-          #expect(update.post?.id == id && update.post?.text == text && update.post?.author == "alice")
+          #expect(update.posts.map(\.id) == [id] && update.posts[0].text == text && update.posts[0].author == "alice")
         }
         // What it subscribes to now is answered by a marker, so all that came before would have come.
         try curious.set(.subscribe(Wire.encode(watching.topic)))

@@ -9,33 +9,35 @@ import Wire
   let post = Post(id: EventID(7), author: "alice", text: "hello", time: Timestamp(milliseconds: 1))
 
   @Test func anUpdateInOneFrame() throws {
-    let update = Update(topic: topic, sequence: 3, post: post)
+    let later = Post(id: EventID(9), author: "bob", text: "hello, alice", time: Timestamp(milliseconds: 2))
+    let update = Update(topic: topic, sequence: 3, posts: [post, later])
     #expect(try Wire.decodeUpdate(Wire.encode(update)) == update)
-    #expect(Wire.encode(update) == Wire.encodeUpdateHeader(topic: topic, sequence: 3) + Wire.encode(post))
-    let marker = Update(topic: topic, sequence: 3, post: nil)
+    #expect(
+      Wire.encode(update) == Wire.encodeUpdateHeader(topic: topic, sequence: 3) + Wire.encodeUpdateEntry(post)
+        + Wire.encodeUpdateEntry(later))
+    let marker = Update(topic: topic, sequence: 3, posts: [])
     #expect(try Wire.decodeUpdate(Wire.encode(marker)) == marker)
   }
 
   @Test func anUpdateInTwoFrames() throws {
     let header = Wire.encodeUpdateHeader(topic: topic, sequence: 3)
+    let entry = Wire.encodeUpdateEntry(post)
     #expect(
-      try Wire.decodeUpdate(header: header, post: Wire.encode(post)) == Update(topic: topic, sequence: 3, post: post))
-    #expect(try Wire.decodeUpdate(header: header, post: []) == Update(topic: topic, sequence: 3, post: nil))
-    #expect(throws: WireError.malformed) { try Wire.decodeUpdate(header: header + [0], post: []) }
-    #expect(throws: WireError.malformed) { try Wire.decodeUpdate(header: [], post: []) }
+      try Wire.decodeUpdate(header: header, body: entry) == Update(topic: topic, sequence: 3, posts: [post]))
+    #expect(try Wire.decodeUpdate(header: header, body: []) == Update(topic: topic, sequence: 3, posts: []))
+    #expect(throws: WireError.malformed) { try Wire.decodeUpdate(header: header + [0], body: []) }
+    #expect(throws: WireError.malformed) { try Wire.decodeUpdate(header: [], body: []) }
   }
 
-  @Test func writingIntoABufferWritesNoMore() {
-    let bytes = Wire.encode(post)
-    let size = Wire.updateHeaderBytes + bytes.count
-    var buffer = [UInt8](repeating: 0xee, count: size + 1)
-    buffer.withUnsafeMutableBytes { Wire.writeUpdate(topic: topic, sequence: 3, post: bytes.span.bytes, to: $0) }
-    #expect(Array(buffer[..<size]) == Wire.encode(Update(topic: topic, sequence: 3, post: post)))
-    #expect(buffer[size] == 0xee)
-
-    var header = [UInt8](repeating: 0xee, count: Wire.updateHeaderBytes)
-    header.withUnsafeMutableBytes { Wire.writeUpdate(topic: topic, sequence: 3, post: [UInt8]().span.bytes, to: $0) }
-    #expect(header == Wire.encodeUpdateHeader(topic: topic, sequence: 3))
+  @Test("a body has posts, and no more than fit")
+  func bodies() throws {
+    let header = Wire.encodeUpdateHeader(topic: topic, sequence: 3)
+    let entry = Wire.encodeUpdateEntry(post)
+    // Field 2 of the page, which a body has no use for.
+    #expect(throws: WireError.malformed) { try Wire.decodeUpdate(header: header, body: [0x10, 1]) }
+    let full = Array(repeating: entry, count: Limits.postsInUpdate).flatMap { $0 }
+    #expect(try Wire.decodeUpdate(header: header, body: full).posts.count == Limits.postsInUpdate)
+    #expect(throws: WireError.outOfRange(.posts)) { try Wire.decodeUpdate(header: header, body: full + entry) }
   }
 
   @Test func aShortUpdateIsMalformed() {

@@ -49,7 +49,10 @@ import Wire
       hex(Wire.encodeUpdateHeader(topic: topic, sequence: 7)) == """
         00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff 00 00 00 00 00 00 00 07
         """)
-    #expect(hex(Wire.encode(post)) == "08 2a 12 05 61 6c 69 63 65 1a 08 47 72 c3 bc c3 9f 65 21 20 fb b8 83 a1 f7 32")
+    #expect(
+      hex(Wire.encodeUpdateEntry(post)) == """
+        0a 1a 08 2a 12 05 61 6c 69 63 65 1a 08 47 72 c3 bc c3 9f 65 21 20 fb b8 83 a1 f7 32
+        """)
   }
 
   @Test func timeline() {

@@ -110,6 +110,10 @@ int load_run(const load_options *options, load_result *result);
 /// of what libzmq can do. With `topics` > 0 to each of so many topics: a header frame of 24 bytes and a shared frame.
 int load_zmq_publisher(uint16_t port, int bytes, int topics, int command_fd);
 
+/// Serves clients as far as libzmq is concerned, until the end of `command_fd`: a ROUTER at `port` that answers each request with a topic, and
+/// an XPUB at `updates_port` that answers each subscription with a marker.
+int load_zmq_server(uint16_t port, uint16_t updates_port, int command_fd);
+
 #pragma clang assume_nonnull end
 
 #ifdef __cplusplus

@@ -108,6 +108,11 @@ pid_t tinysns_lock_owner(int fd);
 /// \returns the limit now in force.
 long tinysns_set_limit_nofile_max(void);
 
+/// Gives back to the system what a process that has been busy, or has just started, does not need when it is idle: free pages that malloc
+/// keeps, and pages of programs and libraries. Of those the ones still used come back, one by one, from the system's cache of
+/// files. Takes some milliseconds, for which threads that allocate may have to wait.
+void tinysns_give_back_memory(void);
+
 #pragma clang assume_nonnull end
 
 #ifdef __cplusplus

@@ -165,6 +165,7 @@ public struct ClientCore: Sendable {
 
   /// When the master is to be suspected unless it says something.
   private var suspectAt: Instant? {
+    if case .greeting(let since) = phase { return max(since + greetTimeout, nextSuspicion) }
     var earliest = pingSentAt.map { $0 + pongTimeout }
     if let oldest = sent.first { earliest = min(earliest ?? .distantFuture, oldest.at + timing.requestTimeout) }
     return earliest.map { max($0, nextSuspicion) }
@@ -176,19 +177,18 @@ public struct ClientCore: Sendable {
     switch phase {
     case .idle, .closed, .refused: break
     case .locating(let since): earliest = min(earliest, since + locateTimeout)
-    case .greeting(let since): earliest = min(earliest, since + greetTimeout)
+    case .greeting: earliest = min(earliest, nextDoubt)
     case .waiting(let until): earliest = min(earliest, until)
     case .serving:
       if pingSentAt == nil { earliest = min(earliest, pingAt) }
-      if let since = suspectSince {
-        earliest = min(earliest, since + locateTimeout)
-      } else if let suspectAt {
-        earliest = min(earliest, suspectAt)
-      }
+      earliest = min(earliest, nextDoubt)
       for follower in followers.values { if let wake = follower.nextWake { earliest = min(earliest, wake) } }
     }
     return earliest == .distantFuture ? nil : earliest
   }
+
+  /// When the router is to be asked about the master, for the first time or again.
+  private var nextDoubt: Instant { suspectSince.map { $0 + locateTimeout } ?? suspectAt ?? .distantFuture }
 
   // MARK: The program's side
 
@@ -378,8 +378,7 @@ public struct ClientCore: Sendable {
     case .idle, .closed, .refused: break
     case .locating(let since):
       if since + locateTimeout <= now { wait(atLeast: nil, at: now, into: &actions) }
-    case .greeting(let since):
-      if since + greetTimeout <= now { lose(.noAnswer, at: now, into: &actions) }
+    case .greeting: doubtMaster(at: now, into: &actions)
     case .waiting(let until):
       if until <= now { locate(suspect: failedMaster, at: now, into: &actions) }
     case .serving:
@@ -413,6 +412,12 @@ public struct ClientCore: Sendable {
       nextNumber += 1
       actions.append(.send(Request(number: nextNumber - 1, body: .ping)))
     }
+    doubtMaster(at: now, into: &actions)
+  }
+
+  /// Asks the router about a master that should have said something. Meanwhile the connection stays: it may only have much to do, and
+  /// if everybody whom it keeps waiting came anew, it would have more.
+  private mutating func doubtMaster(at now: Instant, into actions: inout [ClientAction]) {
     if let since = suspectSince {
       if since + locateTimeout <= now { askAboutSuspect(at: now, into: &actions) }
     } else if let suspectAt, suspectAt <= now {
@@ -446,6 +451,12 @@ public struct ClientCore: Sendable {
       switch phase {
       case .locating:
         greet(found, at: now, into: &actions)
+      case .greeting where suspectSince != nil:
+        suspectSince = nil
+        nextSuspicion = now + suspicionDelay
+        // The router finds it healthy: it is given once more time. Then the connection may be what is wrong.
+        if found.master == contact?.master, failures < 2 { return }
+        greet(found, at: now, into: &actions)
       case .serving where suspectSince != nil:
         suspectSince = nil
         if found.master == contact?.master {
@@ -461,7 +472,7 @@ public struct ClientCore: Sendable {
       guard number == locateNumber else { return }
       switch phase {
       case .locating: wait(atLeast: .milliseconds(Int64(retryAfter)), at: now, into: &actions)
-      case .serving where suspectSince != nil:
+      case .greeting where suspectSince != nil, .serving where suspectSince != nil:
         leave(.noAnswer, at: now, into: &actions)
         wait(atLeast: .milliseconds(Int64(retryAfter)), at: now, into: &actions)
       default: return
@@ -574,8 +585,8 @@ public struct ClientCore: Sendable {
       phase = .serving
       lastHeard = now
       newest = max(newest, welcome.head)
-      failures = 0
-      failedMaster = nil
+      suspectSince = nil
+      trust()
       attempts = 0
       let pause = lostAt.map { now - $0 }
       lostAt = nil
@@ -720,7 +731,7 @@ public struct ClientCore: Sendable {
     lastHeard = now
     pingSentAt = nil
     for (token, follower) in followers where follower.topic == update.topic {
-      let orders = followers[token]!.onUpdate(sequence: update.sequence, post: update.post)
+      let orders = followers[token]!.onUpdate(sequence: update.sequence, posts: update.posts)
       carryOut(orders, of: token, at: now, into: &actions)
     }
   }

@@ -64,8 +64,27 @@ struct TimelineFollower: Sendable {
     tail = nil
   }
 
-  /// An update or a marker on the topic.
-  mutating func onUpdate(sequence: UInt64, post: Post?) -> [Order] {
+  /// An update or, without posts, a marker on the topic.
+  mutating func onUpdate(sequence: UInt64, posts: [Post]) -> [Order] {
+    guard !posts.isEmpty else { return onUpdate(sequence: sequence, post: nil) }
+    var orders: [Order] = []
+    var shown: [Post] = []
+    for (place, post) in posts.enumerated() {
+      for order in onUpdate(sequence: sequence + UInt64(place), post: post) {
+        if case .show(let posts) = order {
+          shown += posts
+        } else {
+          if !shown.isEmpty { orders.append(.show(shown)) }
+          shown = []
+          orders.append(order)
+        }
+      }
+    }
+    if !shown.isEmpty { orders.append(.show(shown)) }
+    return orders
+  }
+
+  private mutating func onUpdate(sequence: UInt64, post: Post?) -> [Order] {
     switch phase {
     case .unsubscribed:
       return []

@@ -63,6 +63,7 @@ public struct MasterCore: Sendable {
   }
 
   enum Timer: Int, CaseIterable, Sendable {
+    /// To the router; every few times, to the supervisor as well.
     case beat
     case sweep
     /// Look whether the log has what nobody announced.
@@ -99,6 +100,7 @@ public struct MasterCore: Sendable {
   var roster: Roster?
   var random: RandomSource
   var timers = TimerTable<Timer>()
+  var nextSupervisionBeat = Instant.zero
 
   /// - Parameters:
   ///   - registration: who this master is and where it listens; its beat is filled in.
@@ -158,15 +160,15 @@ public struct MasterCore: Sendable {
   /// Deadlines that have come. To be called before anything that arrived is handled.
   public mutating func onTimers(at now: Instant, into actions: inout [MasterAction]) {
     if timers.expire(.beat, at: now) {
-      timers[.beat] = now + timing.heartbeat
+      timers[.beat] = now.next(timing.heartbeat)
       sendBeats(at: now, into: &actions)
     }
     if timers.expire(.sweep, at: now) {
-      timers[.sweep] = now + .seconds(1)
+      timers[.sweep] = now.next(.seconds(1))
       closeSilentSessions(at: now, into: &actions)
     }
     if timers.expire(.check, at: now) {
-      timers[.check] = now + .seconds(1)
+      timers[.check] = now.next(.seconds(1))
       if commit == nil { catchUp(into: &actions) }
     }
   }
@@ -174,6 +176,8 @@ public struct MasterCore: Sendable {
   private mutating func sendBeats(at now: Instant, into actions: inout [MasterAction]) {
     let age = commitAge(at: now)
     if case .serving = phase { actions.append(.toRouter(.beat(beat(at: now)))) }
+    guard nextSupervisionBeat <= now else { return }
+    nextSupervisionBeat = now.next(timing.supervisionBeat)
     actions.append(
       .toSupervisor(ChildBeat(name: master.name, pid: pid, incarnation: master.incarnation, commitAge: age)))
   }
@@ -274,8 +278,8 @@ public struct MasterCore: Sendable {
     }
     if case .starting = phase {
       phase = .serving
-      timers[.sweep] = now + .seconds(1)
-      timers[.check] = now + .seconds(1)
+      timers[.sweep] = now.next(.seconds(1))
+      timers[.check] = now.next(.seconds(1))
       actions.append(.note(.ready(head: state.head)))
       register(at: now, into: &actions)
     }

@@ -19,12 +19,17 @@ public struct ChildPolicy: Hashable, Sendable {
   public var hangTimeout: Interval
   /// How long it has to stop when told to; then it is killed.
   public var grace: Interval
+  /// Whether it takes turns at the log. One that the kernel has stopped in its turn does not get the whole `hangTimeout`.
+  public var takesTurns: Bool
 
-  public init(respawn: Respawn, beats: Bool, hangTimeout: Interval, grace: Interval) {
+  public init(
+    respawn: Respawn, beats: Bool, hangTimeout: Interval, grace: Interval, takesTurns: Bool = false
+  ) {
     self.respawn = respawn
     self.beats = beats
     self.hangTimeout = hangTimeout
     self.grace = grace
+    self.takesTurns = takesTurns
   }
 }
 
@@ -44,7 +49,8 @@ public enum SupervisorAction: Hashable, Sendable {
   case spawn(String)
   case kill(String)
   case terminate(String)
-  /// See whether the kernel has stopped the process while it holds the log's turn; if so call `onBlocking`.
+  /// See whether the kernel has stopped the process while it holds the log's turn; if so call `onBlocking`. Asked regularly, and must
+  /// cost little.
   case inspect(String)
   /// Write down, where it outlives this supervisor, that the child has just died: `onNotFound` of the next life is told.
   case record(String)
@@ -93,6 +99,9 @@ public struct SupervisorCore: Sendable {
     var isAdopted = false
     /// When to look next whether it blocks the log.
     var inspectAt = Instant.distantFuture
+    /// It was seen blocking at the last look, and at the one before.
+    var isBlocking = false
+    var wasBlocking = false
     var youngDeaths: Int64 = 0
     /// It ran under this supervisor before.
     var hasRun = false
@@ -185,13 +194,17 @@ public struct SupervisorCore: Sendable {
         if away > .zero {
           // Beats may be waiting behind this: the silence was one's own.
           children[name]!.lastBeat = child.lastBeat + away
-          children[name]!.inspectAt = now + timing.heartbeat * 3
+          children[name]!.wasBlocking = false
+          children[name]!.isBlocking = false
+          if child.policy.takesTurns { children[name]!.inspectAt = now.next(inspectionInterval) }
         } else if hangAt(child) <= now {
           children[name]!.phase = .dying(pid: pid)
           actions.append(.note(.hung(name, pid: pid, silence: now - child.lastBeat)))
           actions.append(.kill(name))
         } else if child.inspectAt <= now {
-          children[name]!.inspectAt = now + timing.heartbeat
+          children[name]!.inspectAt = now.next(inspectionInterval)
+          children[name]!.wasBlocking = child.isBlocking
+          children[name]!.isBlocking = false
           actions.append(.inspect(name))
         }
       case .waiting(let until):
@@ -269,8 +282,12 @@ public struct SupervisorCore: Sendable {
     children[name]!.lastBeat = now
     children[name]!.startedAt = now
     children[name]!.hasBeaten = false
-    children[name]!.inspectAt = .distantFuture
+    children[name]!.inspectAt = children[name]!.policy.takesTurns ? now.next(inspectionInterval) : .distantFuture
+    children[name]!.isBlocking = false
+    children[name]!.wasBlocking = false
   }
+
+  private var inspectionInterval: Interval { timing.heartbeat * 3 }
 
   public mutating func onSpawnFailed(
     _ name: String, _ reason: String, at now: Instant, into actions: inout [SupervisorAction]
@@ -330,13 +347,21 @@ public struct SupervisorCore: Sendable {
     guard Int64(beat.commitAge) <= child.policy.hangTimeout.milliseconds else { return }
     children[beat.name]!.lastBeat = now
     children[beat.name]!.hasBeaten = true
-    children[beat.name]!.inspectAt = now + timing.heartbeat * 3
+    children[beat.name]!.isBlocking = false
+    children[beat.name]!.wasBlocking = false
   }
 
   /// The kernel has stopped the process while it holds the log's turn. That is no matter of a busy machine, and nobody can
-  /// commit meanwhile: it does not get the whole `hangTimeout`.
-  public mutating func onBlocking(_ name: String, pid: Int32, into actions: inout [SupervisorAction]) {
+  /// commit meanwhile: it does not get the whole `hangTimeout`, but two heartbeats to go on.
+  public mutating func onBlocking(
+    _ name: String, pid: Int32, at now: Instant, into actions: inout [SupervisorAction]
+  ) {
     guard let child = children[name], child.phase == .running(pid: pid) else { return }
+    guard child.wasBlocking else {
+      children[name]!.isBlocking = true
+      children[name]!.inspectAt = now + timing.heartbeat * 2
+      return
+    }
     children[name]!.phase = .dying(pid: pid)
     actions.append(.note(.blocking(name, pid: pid)))
     actions.append(.kill(name))

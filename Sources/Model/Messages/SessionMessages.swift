@@ -235,13 +235,14 @@ public struct Refusal: Hashable, Sendable {
 /// An update of a watched timeline. Without a post it is a marker: it tells the topic's next number to whoever has just subscribed.
 public struct Update: Hashable, Sendable {
   public var topic: Topic
-  /// The number of this update, or for a marker that of the next.
+  /// The number of the first post; for a marker that of the next one to come.
   public var sequence: UInt64
-  public var post: Post?
+  /// The posts, whose numbers follow each other. None: a marker.
+  public var posts: [Post]
 
-  public init(topic: Topic, sequence: UInt64, post: Post?) {
+  public init(topic: Topic, sequence: UInt64, posts: [Post]) {
     self.topic = topic
     self.sequence = sequence
-    self.post = post
+    self.posts = posts
   }
 }

@@ -1,7 +1,8 @@
 // The threads that touch the disk: one commits and catches up, one reads older posts and keeps the derived tables.
 
-import Glibc
+import CSpawn
 import Core
+import Glibc
 public import Log
 import Runtime
 import Model
@@ -107,6 +108,8 @@ final class ReaderThread: Sendable {
 
   /// How long the derived tables may lag when there is little to do, in milliseconds.
   private static let indexInterval = 1_000
+  /// The same under a load that never pauses. What they lag behind, a starting master replays.
+  private static let indexIntervalUnderLoad = Interval.seconds(10)
   /// Events in one go, so that a read does not wait long.
   private static let indexEvents = 8_192
 
@@ -132,19 +135,25 @@ final class ReaderThread: Sendable {
       return
     }
     var isBehind = true
+    var isIndexing = false
+    var lastIndexed = Clock.now()
     // With nothing to index the thread sleeps until it is asked something; otherwise the tables lag a little, in bulk.
-    while let batch = isBehind ? jobs.takeAll(waitingAtMost: indexInterval) : jobs.takeAll() {
-      var isIdle = batch.isEmpty
+    while let batch = isBehind ? jobs.takeAll(waitingAtMost: isIndexing ? 0 : indexInterval) : jobs.takeAll() {
       for job in batch {
         switch job {
         case .grown: isBehind = true
         case .read(let id, let query): results.put(answer(id, query, from: log))
         }
       }
-      while isIdle, isBehind {
-        // A failure is not this master's alone, and costs nothing but a longer replay: try again later.
-        isBehind = (try? log.index(limit: indexEvents)) ?? false
-        isIdle = jobs.isEmpty
+      guard isBehind else { continue }
+      if batch.isEmpty || Clock.now() - lastIndexed > indexIntervalUnderLoad { isIndexing = true }
+      guard isIndexing else { continue }
+      // A failure is not this master's alone, and costs nothing but a longer replay: try again later.
+      isBehind = (try? log.index(limit: indexEvents)) ?? false
+      if !isBehind {
+        isIndexing = false
+        lastIndexed = Clock.now()
+        if batch.isEmpty { tinysns_give_back_memory() }
       }
     }
   }

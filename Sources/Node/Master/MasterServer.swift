@@ -2,6 +2,7 @@
 
 import CSpawn
 import Core
+import DequeModule
 import Glibc
 import Logging
 import Runtime
@@ -53,10 +54,11 @@ public struct MasterServer: ~Copyable {
   /// Messages of one socket handled before the others have their turn.
   private static let messagesPerTurn = 1_000
 
-  /// The time that libzmq's I/O thread takes to send one message to one watcher: a profile says about 5 µs. The thread is still busy with
-  /// one push until as long after it as it has messages: posts that come in the meantime would wait in its queue, each as a message of its own.
-  /// So they wait here, and share one.
-  private static let pushNanoseconds: Int64 = 4_000
+  /// Messages of a push before everything else has its turn.
+  private static let pushesPerTurn = 128
+  /// The least time between two messages of a push, on the average over a turn. The system takes 5 to 10 µs to send one (a profile), so
+  /// who waits his turn here would else wait in libzmq's queue, and could not be given what has come in the meantime.
+  private static let pushNanoseconds: Int64 = 3_000
 
   private struct Sockets: ~Copyable {
     let context: Context
@@ -134,10 +136,10 @@ public struct MasterServer: ~Copyable {
   private var core: MasterCore
   private var actions: [MasterAction] = []
   private var pushes = Pushes()
-  /// Until then pushes are collected.
+  /// When the next turn of pushes is due.
   private var nextPush = Instant.zero
-  /// What tells positions of topics, and must not overtake the pushes.
-  private var behindPushes: [MasterAction] = []
+  /// What tells positions of topics, and must not overtake the pushes that came before it: behind so many of them.
+  private var behindPushes: Deque<(turns: Int, action: MasterAction)> = []
   private var message = Message()
   private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
   private var hasExited = false
@@ -193,7 +195,7 @@ public struct MasterServer: ~Copyable {
   }
 
   private mutating func loop() throws(ZMQError) {
-    var poller = Poller()
+    var poller = try EpollPoller()
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
     try poller.add(fileDescriptor: bell, token: Token.bell.rawValue, interest: .readable)
     try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
@@ -213,7 +215,6 @@ public struct MasterServer: ~Copyable {
       let wake = pushes.isEmpty ? core.nextWake : min(nextPush, core.nextWake ?? nextPush)
       try poller.wait(nanoseconds: wake.map { ($0 - Clock.now()).nanoseconds }, into: &ready)
       let now = Clock.now()
-      if !pushes.isEmpty, now >= nextPush { try push() }
       core.onTimers(at: now, into: &actions)
       for item in ready {
         switch Token(rawValue: item.token)! {
@@ -234,6 +235,8 @@ public struct MasterServer: ~Copyable {
         try carryOut()
       }
       core.flush(at: now, wall: Clock.wall(), into: &actions)
+      try carryOut()
+      try push()
       try carryOut()
     }
   }
@@ -343,17 +346,16 @@ public struct MasterServer: ~Copyable {
       for order in orders {
         switch order {
         case .publish(let post, let targets):
-          pushes.add(Wire.encode(post), to: targets)
-          if pushes.posts.count == Limits.postsInUpdate { try push() }
-        case .mark where !pushes.isEmpty: behindPushes.append(order)
-        case .reply(let reply, _) where !pushes.isEmpty && reply.tellsPositions: behindPushes.append(order)
+          pushes.add(Wire.encodeUpdateEntry(post), to: targets)
+        case .mark where !pushes.isEmpty: behindPushes.append((pushes.end, order))
+        case .reply(let reply, _) where !pushes.isEmpty && reply.tellsPositions:
+          behindPushes.append((pushes.end, order))
         case .exit:
-          if !pushes.isEmpty { try push() }
+          while !pushes.isEmpty { try pushTurn() }
           try carryOut(order)
         default: try carryOut(order)
         }
       }
-      if !pushes.isEmpty, Clock.now() >= nextPush { try push() }
       orders.removeAll(keepingCapacity: true)
       if actions.isEmpty { swap(&orders, &actions) }
     }
@@ -393,92 +395,34 @@ public struct MasterServer: ~Copyable {
     }
   }
 
-  /// Pushes what has been collected: to each topic one message with all its posts. A header of its own, which libzmq keeps within
-  /// the frame, and then the posts' frames, shared by all topics. Finding a topic's subscribers costs libzmq more than a frame does, and
-  /// a message more than that to the system.
+  /// Pushes to the topics whose turn it is, if the next turn has come.
   private mutating func push() throws(ZMQError) {
-    let began = Clock.now()
-    var messages = 0
-    let frames = UnsafeMutableBufferPointer<Message>.allocate(capacity: pushes.posts.count)
-    var count = 0
-    defer {
-      frames.extracting(..<count).deinitialize()
-      frames.deallocate()
+    guard !pushes.isEmpty else { return }
+    let now = Clock.now()
+    guard now >= nextPush else { return }
+    let taken = pushes.taken
+    try pushTurn()
+    nextPush = now + Interval(nanoseconds: Int64(pushes.taken - taken) * Self.pushNanoseconds)
+  }
+
+  /// To each topic one message: a header of its own, which libzmq keeps within the frame, and a body, shared by all topics that get the
+  /// same posts.
+  private mutating func pushTurn() throws(ZMQError) {
+    for _ in 0..<Self.pushesPerTurn {
+      guard let turn = pushes.takeTurn() else { break }
+      guard try sendHeader(turn.position) else { continue }
+      try turn.body.withFrame { frame throws(ZMQError) in _ = try sockets.timelines.send(sharing: &frame) }
     }
-    for post in pushes.posts {
-      frames.initializeElement(at: count, to: try Message(copying: post))
-      count += 1
+    while let next = behindPushes.first, next.turns <= pushes.taken {
+      behindPushes.removeFirst()
+      try carryOut(next.action)
     }
-    if pushes.haveSameTargets {
-      messages = pushes.targets[0].count
-      for target in pushes.targets[0] {
-        guard try sendHeader(target) else { continue }
-        for index in 0..<count { _ = try sockets.timelines.send(sharing: &frames[index], more: index < count - 1) }
-      }
-    } else {
-      for (target, posts) in pushes.byTopic() {
-        messages += 1
-        guard try sendHeader(target) else { continue }
-        for (place, index) in posts.enumerated() {
-          _ = try sockets.timelines.send(sharing: &frames[index], more: place < posts.count - 1)
-        }
-      }
-    }
-    pushes.removeAll()
-    nextPush = began + Interval(nanoseconds: Int64(messages) * Self.pushNanoseconds)
-    for action in behindPushes { try carryOut(action) }
-    behindPushes.removeAll(keepingCapacity: true)
   }
 
   /// Sends the first frame of an update; its posts are to follow.
   private func sendHeader(_ position: Watching) throws(ZMQError) -> Bool {
     Wire.writeUpdateHeader(topic: position.topic, sequence: position.sequence, to: headerBuffer)
     return try sockets.timelines.send(UnsafeRawBufferPointer(headerBuffer), more: true) == .sent
-  }
-}
-
-/// Posts on their way to watchers, collected so that each topic gets one message.
-struct Pushes {
-  /// Encoded posts, in log order.
-  private(set) var posts: [[UInt8]] = []
-  /// Whom each of them goes to.
-  private(set) var targets: [[Watching]] = []
-
-  var isEmpty: Bool { posts.isEmpty }
-
-  mutating func add(_ post: [UInt8], to targets: [Watching]) {
-    posts.append(post)
-    self.targets.append(targets)
-  }
-
-  mutating func removeAll() {
-    posts.removeAll(keepingCapacity: true)
-    targets.removeAll(keepingCapacity: true)
-  }
-
-  /// Whether all posts go to the same topics: a single post, or one author's.
-  var haveSameTargets: Bool {
-    targets.dropFirst().allSatisfy { others in
-      others.count == targets[0].count && zip(others, targets[0]).allSatisfy { $0.topic == $1.topic }
-    }
-  }
-
-  /// Each topic with the number of its first post, and its posts. Their numbers follow each other, since a topic's number rises by
-  /// one with each of its posts.
-  func byTopic() -> [(target: Watching, posts: [Int])] {
-    var places: [Topic: Int] = [:]
-    var found: [(target: Watching, posts: [Int])] = []
-    for (post, targets) in targets.enumerated() {
-      for target in targets {
-        if let place = places[target.topic] {
-          found[place].posts.append(post)
-        } else {
-          places[target.topic] = found.count
-          found.append((target, [post]))
-        }
-      }
-    }
-    return found
   }
 }
 

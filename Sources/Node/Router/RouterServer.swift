@@ -94,7 +94,7 @@ public struct RouterServer: ~Copyable {
   }
 
   private mutating func loop() throws(ZMQError) {
-    var poller = Poller()
+    var poller = try EpollPoller()
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
     try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
     try poller.add(
@@ -109,7 +109,7 @@ public struct RouterServer: ~Copyable {
       let now = Clock.now()
       core.onTimers(at: now, planned: planned, into: &actions)
       if nextBeat <= now {
-        nextBeat = now + options.timing.heartbeat
+        nextBeat = now.next(options.timing.supervisionBeat)
         let beat = ChildBeat(name: "router", pid: getpid(), incarnation: incarnation, commitAge: 0)
         try sockets.supervisor.send(Wire.encode(.beat(beat)))
       }

@@ -72,13 +72,15 @@ struct ChildProcess: ~Copyable {
 
   /// Whether the kernel has stopped it (SIGSTOP, a debugger).
   borrowing func isStopped() -> Bool {
-    guard let file = fopen("/proc/\(pid)/stat", "r") else { return false }
-    defer { fclose(file) }
-    var buffer = [UInt8](repeating: 0, count: 512)
-    let count = fread(&buffer, 1, buffer.count, file)
-    // "pid (name) S …": the name may hold anything, so look behind the last parenthesis.
-    guard let end = buffer[..<count].lastIndex(of: UInt8(ascii: ")")), end + 2 < count else { return false }
-    return buffer[end + 2] == UInt8(ascii: "T") || buffer[end + 2] == UInt8(ascii: "t")
+    let file = open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return false }
+    defer { close(file) }
+    return withUnsafeTemporaryAllocation(byteCount: 128, alignment: 1) { buffer in
+      // "pid (name) S …": the name, 16 bytes at most, may hold anything, so look behind the last parenthesis.
+      let start = buffer[..<max(0, read(file, buffer.baseAddress, buffer.count))]
+      guard let end = start.lastIndex(of: UInt8(ascii: ")")), end + 2 < start.endIndex else { return false }
+      return start[end + 2] == UInt8(ascii: "T") || start[end + 2] == UInt8(ascii: "t")
+    }
   }
 
   /// Keeps one older log file, so that logs don't grow forever.

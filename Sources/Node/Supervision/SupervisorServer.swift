@@ -76,7 +76,7 @@ public struct SupervisorServer: ~Copyable {
   private var core: SupervisorCore
   /// In the order of `options.children`.
   private let processes: UnsafeMutableBufferPointer<Process>
-  private var poller = Poller()
+  private var poller: EpollPoller
   private var actions: [SupervisorAction] = []
   private var hasExited = false
   private let incarnation: Incarnation
@@ -86,6 +86,8 @@ public struct SupervisorServer: ~Copyable {
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
     let signals = try StopSignals()
+    let poller: EpollPoller
+    do throws(ZMQError) { poller = try EpollPoller() } catch { throw NodeError("no epoll descriptor: \(error)") }
     let sockets: Sockets
     do throws(ZMQError) {
       sockets = try Sockets(options)
@@ -96,6 +98,7 @@ public struct SupervisorServer: ~Copyable {
     self.lock = lock
     self.signals = signals
     self.sockets = sockets
+    self.poller = poller
     incarnation = Incarnation(UInt64(Clock.wall().milliseconds))
     core = SupervisorCore(
       name: options.name, pid: getpid(), timing: options.timing,
@@ -142,7 +145,7 @@ public struct SupervisorServer: ~Copyable {
       let now = Clock.now()
       core.onTimers(at: now, planned: planned, into: &actions)
       if nextBeat <= now {
-        nextBeat = now + options.timing.heartbeat
+        nextBeat = now.next(options.timing.supervisionBeat)
         let beat = ChildBeat(name: options.name, pid: getpid(), incarnation: incarnation, commitAge: 0)
         try sockets.supervisor.send(Wire.encode(.beat(beat)))
       }
@@ -243,7 +246,7 @@ public struct SupervisorServer: ~Copyable {
       guard processes[index].child?.isStopped() == true, let pid = processes[index].child?.pid,
         options.holdsTurn(pid)
       else { return }
-      core.onBlocking(name, pid: pid, into: &actions)
+      core.onBlocking(name, pid: pid, at: now, into: &actions)
     case .record(let name): options.folder.recordDeath(of: name)
     case .forget(let name): options.folder.forgetDeath(of: name)
     case .note(let note): options.logger.log(level: note.level, "\(note.text)")

@@ -8,7 +8,7 @@ struct GreetingWatch: ~Copyable {
   /// To be polled for `.readable`; then call `next()` until nil.
   let monitor: Monitor
 
-  init(of socket: borrowing Socket) throws(ZMQError) { monitor = try socket.makeMonitor(.failedGreetings) }
+  init(of socket: borrowing Socket) throws(ZMQError) { monitor = try socket.makeMonitor(of: .failedGreetings) }
 
   /// What another stranger did; nil if there was none.
   borrowing func next() throws(ZMQError) -> String? {

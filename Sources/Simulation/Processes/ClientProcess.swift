@@ -256,7 +256,7 @@ final class ClientProcess: Process {
       state.skipped += update.sequence - state.next
       update.sequence = state.next
     }
-    state.next = max(state.next, update.post == nil ? update.sequence : update.sequence + 1)
+    state.next = max(state.next, update.sequence + UInt64(update.posts.count))
     expected[update.topic] = state
   }
 }

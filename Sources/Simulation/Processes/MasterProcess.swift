@@ -228,7 +228,7 @@ final class MasterProcess: Process {
       world.checkers.acknowledgements.onReply(reply, from: self, to: link.dialer)
       world.network.reply(Wire.encode(reply), on: link, peer: peer, from: self)
     case .publish(let post, let targets):
-      let encoded = Wire.encode(post)
+      let encoded = Wire.encodeUpdateEntry(post)
       for target in targets { publish(target, encoded, post.id) }
     case .mark(let position): publish(position, [], .zero)
     case .append(let events, let after):
@@ -266,9 +266,9 @@ final class MasterProcess: Process {
     }
   }
 
-  private func publish(_ position: Watching, _ post: [UInt8], _ id: EventID) {
+  private func publish(_ position: Watching, _ entry: [UInt8], _ id: EventID) {
     var bytes: [UInt8]?
-    defer { if bytes == nil, !post.isEmpty { world.meet(.postBeforeTheSubscription) } }
+    defer { if bytes == nil, !entry.isEmpty { world.meet(.postBeforeTheSubscription) } }
     for link in subscribers where link.kind == .timelines && link.isUp && link.subscribed.contains(position.topic) {
       guard link.queuedToDialer < world.settings.network.updatesQueued else {
         bytes = bytes ?? []
@@ -277,10 +277,10 @@ final class MasterProcess: Process {
         continue
       }
       if bytes?.isEmpty != false {
-        bytes = Wire.encodeUpdateHeader(topic: position.topic, sequence: position.sequence) + post
+        bytes = Wire.encodeUpdateHeader(topic: position.topic, sequence: position.sequence) + entry
       }
       world.note([self, link.dialer], 35, Int(id.rawValue)) {
-        post.isEmpty ? "marker \(position.sequence)" : "update \(position.sequence): post \(id)"
+        entry.isEmpty ? "marker \(position.sequence)" : "update \(position.sequence): post \(id)"
       }
       world.network.reply(bytes!, on: link, peer: link.peer, from: self)
     }

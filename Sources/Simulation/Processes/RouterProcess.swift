@@ -37,7 +37,7 @@ final class RouterProcess: Process {
   override func onTimers(at now: Instant, planned: Instant?) {
     core.onTimers(at: now, planned: planned, into: &actions)
     if nextBeat <= now {
-      nextBeat = now + world.settings.timing.heartbeat
+      nextBeat = now.next(world.settings.timing.supervisionBeat)
       let beat = ChildBeat(name: name, pid: pid, incarnation: incarnation, commitAge: 0)
       if let supervisor { world.network.send(Wire.encode(SupervisorRequest.beat(beat)), on: supervisor) }
     }

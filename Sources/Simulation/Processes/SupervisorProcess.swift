@@ -63,7 +63,7 @@ final class SupervisorProcess: Process {
     let planned = world.defect == .takeOwnAbsenceForSilence ? nil : planned
     core.onTimers(at: now, planned: planned, into: &actions)
     if nextBeat <= now {
-      nextBeat = now + world.settings.timing.heartbeat
+      nextBeat = now.next(world.settings.timing.supervisionBeat)
       let beat = ChildBeat(name: name, pid: pid, incarnation: incarnation, commitAge: 0)
       if let superiorLink { world.network.send(Wire.encode(SupervisorRequest.beat(beat)), on: superiorLink) }
     }
@@ -131,7 +131,7 @@ final class SupervisorProcess: Process {
     case .inspect(let child):
       // What /proc says: stopped, and the lock is its own.
       guard let process = watched[child], process.life == .frozen, world.disk.holder === process else { return }
-      core.onBlocking(child, pid: process.pid, into: &actions)
+      core.onBlocking(child, pid: process.pid, at: clock, into: &actions)
     case .record(let child):
       world.deaths[child] = world.now
       world.checkers.processes.onDeath(child)

@@ -165,7 +165,7 @@ final class World {
       hostOfName[master] = host
       let policy = ChildPolicy(
         respawn: .after(settings.timing.respawnDelay), beats: true, hangTimeout: settings.timing.hangTimeout,
-        grace: .seconds(5))
+        grace: .seconds(5), takesTurns: true)
       process = SupervisorProcess(
         world: self, name: name, host: host, pid: pid, superior: supervisor, children: [(key: master, value: policy)])
     } else {

@@ -5,6 +5,7 @@ import Foundation
 import Model
 import Node
 import Runtime
+import Topology
 
 struct BenchCompare: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -208,6 +209,9 @@ struct Comparison {
       let started = Clock.now()
       try BenchTimeline.fill(cluster, posts: count, authors: authors)
       note("fill \(count)", Double(count) / Double((Clock.now() - started).milliseconds) * 1e3)
+      sleep(3)  // the derived tables are written behind the log, and memory is given back
+      note("memory \(count)", ProcessFigures.memory(try cluster.available().pid))
+      var reader = ""
       for _ in 1...runs {
         var plan = try cluster.plan(.timeline, label: Bench.freshLabel("r"), seconds: seconds)
         plan.followees = 1_000
@@ -216,15 +220,28 @@ struct Comparison {
         note("timeline \(count) p99", report.times[0]?.p99_us ?? 0)
         note("timeline \(count) p50", report.times[0]?.p50_us ?? 0)
         note("timeline \(count) cpu", report.serverCPU / Double(max(report.requests, 1)) * 1e6)
+        reader = plan.label + "-reader"
       }
-      note("memory \(count)", ProcessFigures.memory(try cluster.available().pid))
-      if count == posts {
-        sleep(2)
-        for _ in 1...runs {
-          cluster.stop()
-          try cluster.start()
-          note("start long", Double(cluster.startTime!.nanoseconds) / 1e6)
-        }
+      cluster.stop()
+      for _ in 1...runs {
+        var bench = try PageBench(folder: cluster.deployment.topology.state, user: reader)
+        let times = try bench.newest()
+        note("timeline \(count) master p50", times.p50_us)
+        note("timeline \(count) master p99", times.p99_us)
+      }
+      for _ in 1...runs {
+        cluster.stop()
+        try cluster.start()
+        if count == posts { note("start long", Double(cluster.startTime!.nanoseconds) / 1e6) }
+      }
+      sleep(2)
+      note("memory \(count) fresh", ProcessFigures.memory(try cluster.available().pid))
+      for _ in 1...runs {
+        var plan = try cluster.plan(.post, label: Bench.freshLabel("p"), seconds: seconds)
+        (plan.sessions, plan.inFlight) = (8, 50)
+        let report = try Bench.run(plan)
+        note("post on \(count) cpu", report.serverCPU / Double(max(report.requests, 1)) * 1e6)
+        note("post on \(count) p50", report.times[0]?.p50_us ?? 0)
       }
     }
   }
@@ -270,6 +287,7 @@ struct Comparison {
         note("idle memory", line["master_memory_mib"] as? Double ?? 0)
       } else {
         note("client memory", line["memory_kib_each"] as? Double ?? 0)
+        note("client memory libzmq", line["libzmq_memory_kib_each"] as? Double ?? 0)
       }
     }
   }
@@ -339,11 +357,19 @@ struct Comparison {
         what: "the same, p99", goal: "≤ 20,000 µs", ours: median("latency p99"), peer: "fdatasync p99",
         theirs: median("fdatasync p99"), holds: { ours, _ in ours <= 20_000 }, unit: "µs"),
       Row(
-        what: "newest 20 of 1,000 followees, \(posts) posts: round trip, p99", goal: "≤ 200 µs",
-        ours: median("timeline \(posts) p99"), peer: "", theirs: nil, holds: { ours, _ in ours <= 200 }, unit: "µs"),
+        what: "newest 20 of 1,000 followees, \(posts) posts, at the master, p99", goal: "≤ 200 µs",
+        ours: median("timeline \(posts) master p99"), peer: "", theirs: nil, holds: { ours, _ in ours <= 200 },
+        unit: "µs"),
       Row(
-        what: "the same, p50", goal: "≤ 1.2 ×", ours: median("timeline \(posts) p50"), peer: "with 10,000 posts",
-        theirs: median("timeline 10000 p50"), holds: { $1 <= 1.2 }, unit: "µs"),
+        what: "the same, p50", goal: "≤ 1.2 ×", ours: median("timeline \(posts) master p50"),
+        peer: "with 10,000 posts", theirs: median("timeline 10000 master p50"), holds: { $1 <= 1.2 }, unit: "µs"),
+      Row(
+        what: "the same, round trip, p50", goal: "", ours: median("timeline \(posts) p50"), peer: "with 10,000 posts",
+        theirs: median("timeline 10000 p50"), holds: { _, _ in true }, unit: "µs"),
+      Row(
+        what: "processor time of a post, 50 in flight, \(posts) posts", goal: "≤ 1.1 ×",
+        ours: median("post on \(posts) cpu"), peer: "with 10,000 posts", theirs: median("post on 10000 cpu"),
+        holds: { $1 <= 1.1 }, unit: "µs"),
       Row(
         what: "failover, \(kills) × SIGKILL, p50", goal: "≤ 50,000 µs", ours: median("failover p50"), peer: "",
         theirs: nil,
@@ -367,11 +393,15 @@ struct Comparison {
         what: "an idle master's memory", goal: "≤ 25 MiB", ours: median("idle memory"), peer: "", theirs: nil,
         holds: { ours, _ in ours <= 25 }, unit: "MiB"),
       Row(
-        what: "memory of an idle watching client", goal: "", ours: median("client memory"), peer: "", theirs: nil,
-        holds: { _, _ in true }, unit: "KiB"),
+        what: "memory of an idle watching client", goal: "≤ 1.2 ×", ours: median("client memory"),
+        peer: "raw libzmq, ROUTER and XPUB", theirs: median("client memory libzmq"), holds: { $1 <= 1.2 }, unit: "KiB"),
       Row(
-        what: "a master's memory with \(posts) posts", goal: "≤ 1.1 ×", ours: median("memory \(posts)"),
-        peer: "with 10,000", theirs: median("memory 10000"), holds: { $1 <= 1.1 }, unit: "B"),
+        what: "a master's memory with \(posts) posts, after the load", goal: "≤ 1.1 ×",
+        ours: median("memory \(posts)"), peer: "with 10,000", theirs: median("memory 10000"), holds: { $1 <= 1.1 },
+        unit: "B"),
+      Row(
+        what: "the same, freshly started", goal: "≤ 1.1 ×", ours: median("memory \(posts) fresh"), peer: "with 10,000",
+        theirs: median("memory 10000 fresh"), holds: { $1 <= 1.1 }, unit: "B"),
     ]
     return rows.filter { $0.ours != nil }
   }

@@ -1,6 +1,7 @@
 // failover, start, storm, idle: what it takes to be there.
 
 import ArgumentParser
+import Core
 import Foundation
 import Model
 import Runtime
@@ -100,6 +101,10 @@ struct BenchStorm: ParsableCommand {
   }
 
   private final class Watchers: Sendable {
+    /// From the loss of the master to the next login, and how often a master was lost.
+    let pauses = Mutex<[Interval]>([])
+    let losses = Mutex(0)
+
     /// The last post that each watcher has seen, and how many were not the next.
     let seen: Mutex<[Int]>
     let gaps = Mutex(0)
@@ -124,7 +129,16 @@ struct BenchStorm: ParsableCommand {
     let watchers = Watchers(count)
     var clients: [TinySNSClient] = []
     for index in 0..<count {
-      clients.append(try TinySNSClient(router: router, user: "\(label)-\(index)", register: true, loop: loop))
+      let user = "\(label)-\(index)"
+      let client = try TinySNSClient(router: router, user: user, register: true, loop: loop) {
+        (note: TinySNSClient.Note) in
+        switch note {
+        case .lost(_, _): watchers.losses.withLock { $0 += 1 }
+        case .serving(_, _, let pause?): watchers.pauses.withLock { $0.append(pause) }
+        default: break
+        }
+      }
+      clients.append(client)
     }
     try await withThrowingTaskGroup(of: Void.self) { group in
       for client in clients { group.addTask { try await client.follow(label + "-author", timeout: .seconds(60)) } }
@@ -163,10 +177,15 @@ struct BenchStorm: ParsableCommand {
     number += 1
     _ = try await author.post("\(number)")
     try await wait(for: number, within: .seconds(60))
+    let logins = Bench.times(watchers.pauses.withLock { $0 })
     options.report(
       BenchLine(
         bench: "storm", name: "clients=\(count)", ratePerSecond: 0, times: Bench.times([all]),
-        more: [("gaps", Double(watchers.gaps.withLock { $0 })), ("first_ack_ms", Double(posted.milliseconds))]))
+        more: [
+          ("gaps", Double(watchers.gaps.withLock { $0 })), ("first_ack_ms", Double(posted.milliseconds)),
+          ("losses", Double(watchers.losses.withLock { $0 })),
+          ("login_p50_ms", logins.p50_us / 1e3), ("login_max_ms", logins.max_us / 1e3),
+        ]))
     for task in tasks { task.cancel() }
   }
 }
@@ -181,7 +200,7 @@ struct BenchIdle: ParsableCommand {
   func run() throws {
     let count = max(options.masters, 8)
     let cluster = try options.cluster(masters: count)
-    sleep(2)
+    sleep(3)
     Progress.show("idle: \(count) masters")
     func cpu() -> [String: Double] {
       Dictionary(uniqueKeysWithValues: cluster.pids().map { ($0.name, ProcessFigures.cpuSeconds($0.pid)) })
@@ -203,16 +222,57 @@ struct BenchIdle: ParsableCommand {
     guard clients > 0 else { return }
 
     Progress.show("idle: \(clients) clients")
-    var plan = try cluster.plan(.fanout, label: Bench.freshLabel("i"), seconds: 6)
-    plan.watchers = clients
-    plan.rate = 0.01
-    let sampler = MemorySampler(master.pid)
-    _ = try Bench.run(plan)
-    let most = sampler.stop()
+    let plan = try cluster.plan(.fanout, label: Bench.freshLabel("i"), seconds: 6)
+    let ours = try memoryOfClients(plan)
+    Progress.show("idle: \(clients) clients of libzmq alone")
+    let peer = try ZeroMQServer()
+    var peerPlan = plan
+    (peerPlan.port, peerPlan.updatesPort, peerPlan.serverPid) = (peer.port, peer.updatesPort, peer.pid)
+    let theirs = try memoryOfClients(peerPlan)
     options.report(
       BenchLine(
         bench: "idle", name: "clients=\(clients)", ratePerSecond: 0, times: nil,
-        more: [("memory_kib_each", (most - idle) / 1024 / Double(clients)), ("master_memory_mib", most / 1_048_576)]))
+        more: [
+          ("memory_kib_each", ours.each), ("master_memory_mib", ours.most), ("libzmq_memory_kib_each", theirs.each),
+          ("libzmq_memory_mib", theirs.most),
+        ]))
+  }
+
+  /// What the clients of a plan cost its server: KiB each, and MiB of the process with them.
+  private func memoryOfClients(_ plan: LoadPlan) throws -> (each: Double, most: Double) {
+    var plan = plan
+    plan.watchers = clients
+    plan.rate = 0.01
+    let before = ProcessFigures.memory(plan.serverPid)
+    let sampler = MemorySampler(plan.serverPid)
+    _ = try Bench.run(plan)
+    let most = sampler.stop()
+    return ((most - before) / 1024 / Double(clients), most / 1_048_576)
+  }
+}
+
+/// libzmq's sockets that clients connect to, and no service behind them.
+private final class ZeroMQServer {
+  let port: UInt16
+  let updatesPort: UInt16
+  private let process = Process()
+  private let commands = Pipe()
+  var pid: Int32 { process.processIdentifier }
+
+  init() throws {
+    port = try PortCheck.freePort()
+    updatesPort = try PortCheck.freePort()
+    process.executableURL = URL(fileURLWithPath: try Bench.program())
+    process.arguments = ["bench", "zmq-publisher", "--port", "\(port)", "--updates", "\(updatesPort)"]
+    process.standardInput = commands
+    try process.run()
+    for _ in 0..<200 where !PortCheck.isListening(updatesPort) { usleep(20_000) }
+    usleep(100_000)
+  }
+
+  deinit {
+    try? commands.fileHandleForWriting.close()
+    process.waitUntilExit()
   }
 }
 

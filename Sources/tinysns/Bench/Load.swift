@@ -93,11 +93,16 @@ struct BenchPublisher: ParsableCommand {
     commandName: "zmq-publisher", abstract: "libzmq's PUB socket alone: publishes for each byte of standard input.",
     shouldDisplay: false)
   @Option var port: UInt16
-  @Option var bytes: Int32
+  @Option var bytes: Int32 = 100
   @Option var topics: Int32 = 0
+  @Option(help: "Serve watching clients instead, with updates at this port.") var updates: UInt16?
 
   func run() throws {
-    guard load_zmq_publisher(port, bytes, topics, STDIN_FILENO) == 0 else {
+    let code =
+      if let updates { load_zmq_server(port, updates, STDIN_FILENO) } else {
+        load_zmq_publisher(port, bytes, topics, STDIN_FILENO)
+      }
+    guard code == 0 else {
       throw Failure("the publisher failed: \(String(cString: strerror(errno)))")
     }
   }

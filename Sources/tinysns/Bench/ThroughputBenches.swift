@@ -157,19 +157,32 @@ struct BenchTimeline: ParsableCommand {
       let cluster = try options.cluster()
       let authors = Bench.freshLabel("a")
       try Self.fill(cluster, posts: count, authors: authors)
+      var readers: [(followed: Int, name: String)] = []
       for followed in followees {
         for before in [0, UInt64(count)] {
           Progress.show("timeline: \(followed) followees, \(count) posts")
-          options.report(try measure(followed, count, before, authors, cluster))
+          let label = Bench.freshLabel("r")
+          options.report(try measure(followed, count, before, authors, cluster, label: label))
+          if before == 0 { readers.append((followed, label + "-reader")) }
         }
+      }
+      guard options.running == nil else { continue }
+      cluster.stop()
+      for (followed, reader) in readers {
+        Progress.show("timeline: \(followed) followees, \(count) posts, at the master itself")
+        var bench = try PageBench(folder: cluster.deployment.topology.state, user: reader)
+        options.report(
+          BenchLine(
+            bench: "timeline", name: "at_master,followees=\(followed),posts=\(count)", ratePerSecond: 0,
+            times: try bench.newest()))
       }
     }
   }
 
   private func measure(
-    _ followed: Int, _ posts: Int, _ before: UInt64, _ authors: String, _ cluster: BenchCluster
+    _ followed: Int, _ posts: Int, _ before: UInt64, _ authors: String, _ cluster: BenchCluster, label: String
   ) throws -> BenchLine {
-    var plan = try cluster.plan(.timeline, label: Bench.freshLabel("r"), seconds: options.seconds)
+    var plan = try cluster.plan(.timeline, label: label, seconds: options.seconds)
     plan.followees = followed
     plan.authors = authors
     plan.before = before

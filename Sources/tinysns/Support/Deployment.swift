@@ -92,7 +92,8 @@ struct Deployment: Sendable {
   func supervision(ofSlave name: String) throws -> SupervisorOptions {
     let master = try master(ofSlave: name)
     let policy = ChildPolicy(
-      respawn: .after(timing.respawnDelay), beats: true, hangTimeout: timing.hangTimeout, grace: .milliseconds(1_500))
+      respawn: .after(timing.respawnDelay), beats: true, hangTimeout: timing.hangTimeout, grace: .milliseconds(1_500),
+      takesTurns: true)
     let locks = [folder.path + "/log.commit.lock", folder.path + "/log.queue.lock"]
     return SupervisorOptions(
       name: name, timing: timing, folder: folder,

@@ -95,12 +95,43 @@ private func refusal(_ code: Refusal.Code, retryAfter: UInt32 = 0) -> Reply.Body
     client.start()
     client.locate()
     client.pass(.milliseconds(501))
-    #expect(client.connected == nil)
     #expect(client.locates.last?.suspect == one.master && client.locates.last?.failures == 1)
-    client.hearLateWelcome()
+    #expect(client.connected == one, "it may only be slow")
     client.locate(two)
+    client.hearLateWelcome()
     client.welcome()
     #expect(client.core.isServing && client.core.master == two)
+  }
+
+  @Test func aSlowMasterIsWaitedFor() {
+    let client = TestClient()
+    client.start()
+    client.locate()
+    client.pass(.milliseconds(501))
+    client.locate(one)
+    #expect(client.connects == 1, "the router finds it healthy")
+    client.welcome()
+    #expect(client.core.isServing)
+    client.pass(.milliseconds(600))
+    #expect(client.locates.count == 2, "no suspicion is left")
+  }
+
+  @Test func aConnectionThatLeadsNowhereIsMadeAnew() {
+    let client = TestClient()
+    client.start()
+    client.locate()
+    client.pass(.milliseconds(501))
+    client.locate(one)
+    client.pass(.milliseconds(510))
+    #expect(client.locates.last?.suspect == one.master && client.locates.last?.failures == 2)
+    client.locate(one)
+    #expect(client.connects == 2)
+    client.pass(.milliseconds(900))
+    #expect(client.locates.count == 3, "patience grows")
+    client.pass(.milliseconds(200))
+    #expect(client.locates.count == 4)
+    client.unavailable()
+    #expect(client.connected == nil)
   }
 
   @Test func aConnectionThatFailsIsReported() {

@@ -144,7 +144,7 @@ final class TestClient {
   }
 
   func update(_ topic: Topic, _ sequence: UInt64, _ post: Post? = nil) {
-    turn { $0.onUpdate(Update(topic: topic, sequence: sequence, post: post), at: $1, into: &$2) }
+    turn { $0.onUpdate(Update(topic: topic, sequence: sequence, posts: post.map { [$0] } ?? []), at: $1, into: &$2) }
   }
 
   func disconnect() { turn { $0.onDisconnected(at: $1, into: &$2) } }

@@ -266,11 +266,11 @@ final class TestMaster {
         nextOnTopic[target.topic] = target.sequence + 1
         #expect(newestOnTopic[target.topic, default: .zero] < post.id, "a topic's posts are out of order")
         newestOnTopic[target.topic] = post.id
-        updates.append(Update(topic: target.topic, sequence: target.sequence, post: post))
+        updates.append(Update(topic: target.topic, sequence: target.sequence, posts: [post]))
       }
     case .mark(let watching):
       checkPosition(watching)
-      updates.append(Update(topic: watching.topic, sequence: watching.sequence, post: nil))
+      updates.append(Update(topic: watching.topic, sequence: watching.sequence, posts: []))
     case .append(let events, let after):
       #expect(commit == nil, "an append while one is under way")
       #expect(!events.isEmpty && events.count <= Limits.batchEvents)

@@ -40,7 +40,7 @@ final class TestSupervisor {
   private var nextPid: Int32 = 100
 
   static let slavePolicy = ChildPolicy(
-    respawn: .after(.seconds(25)), beats: true, hangTimeout: .seconds(5), grace: .seconds(3))
+    respawn: .after(.seconds(25)), beats: true, hangTimeout: .seconds(5), grace: .seconds(3), takesTurns: true)
   static let launcherPolicy = ChildPolicy(
     respawn: .backoff(initial: .milliseconds(500), max: .seconds(30)), beats: true, hangTimeout: .seconds(5),
     grace: .seconds(3))
@@ -98,6 +98,11 @@ final class TestSupervisor {
       $0.onBeat(
         ChildBeat(name: name, pid: pid, incarnation: Incarnation(1), commitAge: commitAge), at: $1, into: &$2)
     }
+  }
+
+  /// An inspection finds that it is stopped in the log's turn.
+  func blocks(_ name: String = "master-1", pid: Int32 = 101) {
+    turn { $0.onBlocking(name, pid: pid, at: $1, into: &$2) }
   }
 
   /// Somebody else has started it.

@@ -16,7 +16,7 @@ import Testing
   }
 
   private func posts(_ master: TestMaster, on topic: Topic) -> [String] {
-    master.updates.filter { $0.topic == topic }.compactMap { $0.post?.text }
+    master.updates.filter { $0.topic == topic }.flatMap { $0.posts.map(\.text) }
   }
 
   // MARK: Watching
@@ -31,7 +31,7 @@ import Testing
     master.ask(.post(text: "of alice"), from: 1)
     #expect(posts(master, on: watched.topic) == ["of bob", "of alice"])
     #expect(master.updates.map(\.sequence) == [1, 2])
-    #expect(master.updates[0].post?.author == "bob")
+    #expect(master.updates[0].posts.map(\.author) == ["bob"])
   }
 
   @Test func anAuthorsTimelineIsWatched() throws {
@@ -78,10 +78,10 @@ import Testing
     let master = served()
     let watched = try watching(master.ask(.watch(.home), from: 1))
     master.subscribe(watched.topic)
-    #expect(master.updates == [Update(topic: watched.topic, sequence: 1, post: nil)])
+    #expect(master.updates == [Update(topic: watched.topic, sequence: 1, posts: [])])
     master.ask(.post(text: "x"), from: 1)
     master.subscribe(watched.topic)
-    #expect(master.updates.last == Update(topic: watched.topic, sequence: 2, post: nil))
+    #expect(master.updates.last == Update(topic: watched.topic, sequence: 2, posts: []))
     master.subscribe(Topic(high: 1, low: 1))
     #expect(master.actions.isEmpty, "a guessed topic tells nothing")
   }
@@ -189,13 +189,13 @@ import Testing
         master.ask(.unwatch(topic), from: peer)
         watched[topic]!.watchers.remove(person)
         if watched[topic]!.watchers.isEmpty {
-          #expect(master.updates.filter { $0.topic == topic }.map { $0.post!.id } == watched[topic]!.expected)
+          #expect(master.updates.filter { $0.topic == topic }.flatMap { $0.posts.map(\.id) } == watched[topic]!.expected)
           watched[topic] = nil
         }
       }
     }
     for (topic, timeline) in watched {
-      #expect(master.updates.filter { $0.topic == topic }.map { $0.post!.id } == timeline.expected)
+      #expect(master.updates.filter { $0.topic == topic }.flatMap { $0.posts.map(\.id) } == timeline.expected)
     }
     master.expectAllAnswered()
   }

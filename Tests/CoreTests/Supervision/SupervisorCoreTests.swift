@@ -160,7 +160,6 @@ import Testing
     let supervisor = TestSupervisor.running()
     supervisor.pass(.seconds(60))
     #expect(supervisor.kills.isEmpty)
-    #expect(supervisor.inspections == 0)
   }
 
   @Test func beatsOfAnotherLifeMeanNothing() {
@@ -232,20 +231,45 @@ import Testing
 
   // MARK: Blocking
 
-  @Test func aSilentChildIsInspectedAndKilledIfItBlocks() {
+  @Test func aChildIsInspectedAndKilledIfItBlocks() {
     let supervisor = TestSupervisor.running()
     supervisor.beating = []
-    supervisor.pass(.milliseconds(290))
-    #expect(supervisor.inspections == 0)
-    supervisor.pass(.milliseconds(250))
-    #expect((2...3).contains(supervisor.inspections))
-    supervisor.turn { core, _, actions in core.onBlocking(Self.child, pid: 4_711, into: &actions) }
+    let before = supervisor.inspections
+    supervisor.pass(.milliseconds(310))
+    #expect(supervisor.inspections == before + 1)
+    supervisor.blocks(pid: 4_711)
+    supervisor.pass(.milliseconds(300))
+    supervisor.blocks(pid: 4_711)
     #expect(supervisor.kills.isEmpty, "another process")
-    supervisor.turn { core, _, actions in core.onBlocking(Self.child, pid: 101, into: &actions) }
+    supervisor.blocks()
+    #expect(supervisor.kills.isEmpty, "it may go on at once")
+    supervisor.pass(.milliseconds(210))
+    #expect(supervisor.inspections == before + 3)
+    supervisor.blocks()
     #expect(supervisor.kills == [child])
     #expect(supervisor.notes.contains(.blocking(child, pid: 101)))
-    supervisor.turn { core, _, actions in core.onBlocking(Self.child, pid: 101, into: &actions) }
+    supervisor.blocks()
     #expect(supervisor.kills == [child])
+  }
+
+  @Test func whoGoesOnDoesNotBlock() {
+    let supervisor = TestSupervisor.running()
+    supervisor.beating = []
+    supervisor.pass(.milliseconds(110))
+    supervisor.blocks()
+    supervisor.beat(child)
+    supervisor.pass(.milliseconds(210))
+    supervisor.blocks()
+    #expect(supervisor.kills.isEmpty, "it has beaten in between")
+    supervisor.pass(.milliseconds(510))
+    supervisor.blocks()
+    #expect(supervisor.kills.isEmpty, "at the last look it did not block")
+  }
+
+  @Test func onlyWhoTakesTurnsIsInspected() {
+    let supervisor = TestSupervisor.running([("router", TestSupervisor.launcherPolicy)])
+    supervisor.pass(.seconds(4))
+    #expect(supervisor.inspections == 0)
   }
 
   // MARK: Backoff

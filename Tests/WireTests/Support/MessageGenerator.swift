@@ -94,7 +94,10 @@ struct MessageGenerator {
     return Refusal(codes[below(codes.count)], text(200), retryAfter: any32())
   }
   mutating func post() -> Post { Post(id: eventID(), author: text(64), text: text(Limits.postBytes), time: time()) }
-  mutating func update() -> Update { Update(topic: topic(), sequence: counter(), post: flag() ? nil : post()) }
+  mutating func update() -> Update {
+    // The numbers of all its posts are counters.
+    Update(topic: topic(), sequence: counter() / 2, posts: (0..<below(4)).map { _ in post() })
+  }
 
   // MARK: The router
 

@@ -1,0 +1,57 @@
+// What a page of a timeline costs the master itself: its own core on the log, in this process, without sockets.
+
+import Core
+import Histogram
+import Log
+import Model
+import Runtime
+import SQLiteLog
+import Wire
+
+/// A master's core that has loaded a log.
+struct PageBench {
+  private static let peer = PeerID(1)
+
+  private var core: MasterCore
+  private var actions: [MasterAction] = []
+
+  /// Loads the log in the folder of a cluster that has been stopped, and logs `user` in.
+  init(folder: String, user: String) throws {
+    let log = try SQLiteLog(folder: folder)
+    let identity = MasterIdentity(name: "bench", incarnation: Incarnation(1))
+    let beat = MasterBeat(master: identity, head: .zero, sessions: 0, commitAge: 0, term: 0, roster: 0)
+    let registration = Registration(
+      master: identity, pid: 0, requests: "", timelines: "", log: "", beat: beat)
+    core = MasterCore(registration: registration, timing: Timing(), assignment: .available, random: .system)
+    core.start(at: Clock.now(), into: &actions)
+    core.onSnapshot(try log.snapshot(), at: Clock.now(), into: &actions)
+    while !core.isServing {
+      let events = try log.read(after: core.head, limit: Limits.readEvents)
+      let more = events.count == Limits.readEvents
+      core.onCatchUp(.read(events), more: more, at: Clock.now(), into: &actions)
+    }
+    actions = []
+    let hello = Hello(client: ClientID(1), user: user, register: false, newest: .zero)
+    core.onRequest(Request(number: 1, body: .hello(hello)), from: Self.peer, at: Clock.now(), into: &actions)
+    guard case .reply(let reply, _)? = actions.last, case .welcome = reply.body else {
+      throw Failure("\(user) can't log in")
+    }
+  }
+
+  /// The times of reading the newest 20 posts: the request is decoded, carried out, and its answer encoded.
+  mutating func newest(times count: Int = 20_000) throws -> LoadTimes {
+    let query = TimelineQuery(timeline: .home, range: .newest, limit: 20)
+    let request = Wire.encode(Request(number: 2, body: .timeline(query)))
+    var histogram = Bench.histogram()
+    for _ in 0..<count {
+      actions.removeAll(keepingCapacity: true)
+      let started = Clock.now()
+      core.onRequest(try Wire.decodeRequest(request.span.bytes), from: Self.peer, at: started, into: &actions)
+      guard case .reply(let reply, _)? = actions.last, case .page(let page) = reply.body, page.posts.count == 20
+      else { throw Failure("no page of 20 posts from memory") }
+      _ = Wire.encode(reply)
+      histogram.record(UInt64((Clock.now() - started).nanoseconds))
+    }
+    return Bench.times(histogram)
+  }
+}
