@@ -189,7 +189,8 @@ import Testing
         master.ask(.unwatch(topic), from: peer)
         watched[topic]!.watchers.remove(person)
         if watched[topic]!.watchers.isEmpty {
-          #expect(master.updates.filter { $0.topic == topic }.flatMap { $0.posts.map(\.id) } == watched[topic]!.expected)
+          #expect(
+            master.updates.filter { $0.topic == topic }.flatMap { $0.posts.map(\.id) } == watched[topic]!.expected)
           watched[topic] = nil
         }
       }
