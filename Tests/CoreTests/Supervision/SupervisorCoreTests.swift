@@ -136,7 +136,7 @@ import Testing
     #expect(supervisor.kills.isEmpty)
     supervisor.pass(.milliseconds(2))
     #expect(supervisor.kills == [child])
-    #expect(supervisor.notes.last == .hung(child, pid: 101, silence: .seconds(5)))
+    #expect(supervisor.notes.last == .hung(child, pid: 101, silence: .milliseconds(5_001)))
     #expect(supervisor.status(child).state == .dying)
     // It is not gone before the kernel says so: never two under one name.
     supervisor.beat(child)
