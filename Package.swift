@@ -107,7 +107,7 @@ let package = Package(
       name: "log-hammer", dependencies: ["Log", "Model", "SQLiteLog"], path: "Tests/Support/log-hammer",
       swiftSettings: strict),
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
-    .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model"]),
+    .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model", "ZeroMQ"]),
     .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"], exclude: ["Scenarios"]),
