@@ -22,7 +22,7 @@ public final class ClientLoop: @unchecked Sendable {
   ///
   /// - Parameter sessions: how many sessions there may be, for libzmq's limit of sockets.
   public init(sessions: Int = 16) throws(ClientError) {
-    // Each has two sockets to its master, one now and then to the router, and two that watch the connection.
+    // Each has two sockets to its master, one now and then to the router, and four that watch two of these connections.
     _ = tinysns_set_limit_nofile_max()
     let bell = tinysns_eventfd()
     guard bell >= 0 else { throw .failed("no event descriptor") }
@@ -31,7 +31,7 @@ public final class ClientLoop: @unchecked Sendable {
     self.jobs = jobs
     let context: Context
     do throws(ZMQError) {
-      context = try Context(maxSockets: min(65_535, 64 + sessions * 6))
+      context = try Context(maxSockets: min(65_535, 64 + sessions * 8))
     } catch {
       throw .failed("\(error)")
     }
@@ -67,22 +67,33 @@ final class LoopState {
   final class Session {
     var core: ClientCore
     let router: String
+    /// What the cluster has to prove; nil: nothing, and nothing is encrypted.
+    let serverKey: ServerKey?
+    /// What it has proved.
+    var provedKey: CurveKey?
+    /// This session's own, on all its connections.
+    var keys: CurveKeypair?
     let handlers: SessionHandlers
     var actions: [ClientAction] = []
     var finishes: [ClientToken: (ClientOutcome) -> Void] = [:]
     var shows: [ClientToken: ([Post]) -> Void] = [:]
     var lastToken: UInt64 = 0
-    /// Open while an answer of the router is awaited.
+    /// Open while an answer of the router is awaited. Each question has its own.
     var routerSocket: SocketBox?
+    var routerMonitor: MonitorBox?
+    /// How often in a row the router was asked and did not answer, and how often the handshake was why.
+    var askedInVain = 0
+    var failedHandshakes = 0
     var requests: SocketBox?
     var monitor: MonitorBox?
     var updates: SocketBox?
     /// The earliest entry of this session in the heap of wake-ups.
     var queuedWake = Instant.distantFuture
 
-    init(core: ClientCore, router: String, handlers: SessionHandlers) {
+    init(core: ClientCore, router: String, serverKey: ServerKey?, handlers: SessionHandlers) {
       self.core = core
       self.router = router
+      self.serverKey = serverKey
       self.handlers = handlers
     }
 
@@ -97,7 +108,10 @@ final class LoopState {
     init(_ monitor: consuming Monitor) { self.monitor = monitor }
   }
 
-  private enum Kind: Int { case router, requests, monitor, updates }
+  private enum Kind: Int {
+    case router, routerMonitor, requests, monitor, updates
+    static let room = 8
+  }
 
   private struct Wake: Comparable {
     var at: Instant
@@ -107,6 +121,7 @@ final class LoopState {
 
   private static let bellToken = -1
   private static let messagesPerTurn = 1_000
+  private static let failedHandshakesMax = 4
 
   private let context: ContextBox
   private var poller: EpollPoller
@@ -153,8 +168,8 @@ final class LoopState {
         for job in jobs.takeNow() { job(self) }
         continue
       }
-      let id = item.token / 4
-      guard let session = sessions[id], let kind = Kind(rawValue: item.token % 4) else { continue }
+      let id = item.token / Kind.room
+      guard let session = sessions[id], let kind = Kind(rawValue: item.token % Kind.room) else { continue }
       receive(kind, id, session, at: now)
       settle(id, session)
     }
@@ -162,10 +177,10 @@ final class LoopState {
 
   // MARK: Sessions
 
-  func open(_ core: ClientCore, router: String, handlers: SessionHandlers) -> Int {
+  func open(_ core: ClientCore, router: String, serverKey: ServerKey?, handlers: SessionHandlers) -> Int {
     let id = nextSession
     nextSession += 1
-    let session = Session(core: core, router: router, handlers: handlers)
+    let session = Session(core: core, router: router, serverKey: serverKey, handlers: handlers)
     sessions[id] = session
     session.core.start(at: Clock.now(), into: &session.actions)
     settle(id, session)
@@ -205,7 +220,11 @@ final class LoopState {
         case .router:
           guard let box = session.routerSocket, try box.socket.receive(into: &message) == .received else { return }
           let reply = message.withBytes { bytes in try? Wire.decodeRouterReply(bytes) }
+          (session.askedInVain, session.failedHandshakes) = (0, 0)
           if let reply { session.core.onRouter(reply, at: now, into: &session.actions) }
+        case .routerMonitor:
+          guard let box = session.routerMonitor, let event = try box.monitor.next() else { return }
+          onRouterEvent(event.kind, session)
         case .requests:
           guard let box = session.requests, try box.socket.receive(into: &message) == .received else { return }
           let reply = message.withBytes { bytes in try? Wire.decodeReply(bytes) }
@@ -239,14 +258,26 @@ final class LoopState {
     }
   }
 
+  /// A router that dies in the middle of a handshake is no impostor; one that fails all of them is.
+  private func onRouterEvent(_ event: MonitorEvent.Kind, _ session: Session) {
+    switch event {
+    case .handshakeFailedNoDetail, .handshakeFailedProtocol, .handshakeFailedAuthentication:
+      session.failedHandshakes += 1
+      if session.failedHandshakes == Self.failedHandshakesMax { session.handlers.note(.routerNotProved) }
+    default: break
+    }
+  }
+
   // MARK: What is to be done
 
   private func carryOut(_ action: ClientAction, _ id: Int, _ session: Session) {
     do throws(ZMQError) {
       switch action {
       case .toRouter(let request):
-        if session.routerSocket == nil { try connectRouter(id, session) }
-        _ = try session.routerSocket!.socket.send(Wire.encode(request))
+        // A question without an answer is asked anew on a new connection: it may be the key that was wrong.
+        dropRouter(id, session)
+        try connectRouter(id, session)
+        _ = try session.routerSocket?.socket.send(Wire.encode(request))
       case .connect(let contact):
         dropRouter(id, session)
         disconnect(id, session)
@@ -269,20 +300,41 @@ final class LoopState {
     }
   }
 
+  /// Makes a socket, before it is connected, one that talks to the cluster alone.
+  private func protect(_ socket: borrowing Socket, _ session: Session) throws(ZMQError) {
+    guard let key = session.provedKey else { return }
+    if session.keys == nil { session.keys = try CurveKeypair.generate() }
+    try socket.set(.curveClient(serverKey: key, keys: session.keys!))
+  }
+
+  /// Opens no socket as long as it is not known what the router has to prove: the core will try again.
   private func connectRouter(_ id: Int, _ session: Session) throws(ZMQError) {
+    if let serverKey = session.serverKey {
+      session.provedKey = serverKey.current()
+      if session.provedKey == nil { return }
+    }
     let socket = try context.context.makeSocket(.dealer)
     try socket.set(
       .sendHighWaterMark(8), .maxMessageSize(Limits.messageBytes),
       .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
     if session.router.contains("[") { try socket.set(.ipv6(true)) }
+    try protect(socket, session)
+    session.askedInVain += 1
+    if session.provedKey != nil, session.askedInVain > 1 {
+      let monitor = MonitorBox(try socket.makeMonitor())
+      try poller.add(
+        monitor.monitor.socket, token: id * Kind.room + Kind.routerMonitor.rawValue, interest: .readable)
+      session.routerMonitor = monitor
+    }
     try socket.connect(session.router)
     let box = SocketBox(socket)
-    try poller.add(box.socket, token: id * 4 + Kind.router.rawValue, interest: .readable)
+    try poller.add(box.socket, token: id * Kind.room + Kind.router.rawValue, interest: .readable)
     session.routerSocket = box
   }
 
   private func dropRouter(_ id: Int, _ session: Session) {
-    poller.remove(token: id * 4 + Kind.router.rawValue)
+    for kind in [Kind.router, .routerMonitor] { poller.remove(token: id * Kind.room + kind.rawValue) }
+    session.routerMonitor = nil
     session.routerSocket = nil
   }
 
@@ -292,6 +344,7 @@ final class LoopState {
       .sendHighWaterMark(Limits.requestsInFlight * 2), .receiveHighWaterMark(0),
       .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)))
     if contact.requests.contains("[") { try requests.set(.ipv6(true)) }
+    try protect(requests, session)
     let monitor = try requests.makeMonitor()
     try requests.connect(contact.requests)
     let updates = try context.context.makeSocket(.sub)
@@ -301,14 +354,15 @@ final class LoopState {
       .keepAlive,
       .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
     if contact.timelines.contains("[") { try updates.set(.ipv6(true)) }
+    try protect(updates, session)
     try updates.connect(contact.timelines)
 
     let requestsBox = SocketBox(requests)
     let monitorBox = MonitorBox(monitor)
     let updatesBox = SocketBox(updates)
-    try poller.add(requestsBox.socket, token: id * 4 + Kind.requests.rawValue, interest: .readable)
-    try poller.add(monitorBox.monitor.socket, token: id * 4 + Kind.monitor.rawValue, interest: .readable)
-    try poller.add(updatesBox.socket, token: id * 4 + Kind.updates.rawValue, interest: .readable)
+    try poller.add(requestsBox.socket, token: id * Kind.room + Kind.requests.rawValue, interest: .readable)
+    try poller.add(monitorBox.monitor.socket, token: id * Kind.room + Kind.monitor.rawValue, interest: .readable)
+    try poller.add(updatesBox.socket, token: id * Kind.room + Kind.updates.rawValue, interest: .readable)
     session.requests = requestsBox
     session.monitor = monitorBox
     session.updates = updatesBox
@@ -316,7 +370,7 @@ final class LoopState {
 
   private func disconnect(_ id: Int, _ session: Session) {
     guard session.requests != nil else { return }
-    for kind in [Kind.requests, .monitor, .updates] { poller.remove(token: id * 4 + kind.rawValue) }
+    for kind in [Kind.requests, .monitor, .updates] { poller.remove(token: id * Kind.room + kind.rawValue) }
     session.monitor = nil
     session.requests = nil
     session.updates = nil

@@ -39,6 +39,29 @@ public struct MonitorEvent: Equatable, Sendable {
   public let value: Int32
 }
 
+extension MonitorEvent {
+  /// The code of `handshakeFailedProtocol` for a peer with another mechanism than the socket's: with CURVE, one without encryption.
+  public static let mechanismMismatch: Int32 = ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+  /// The code of `handshakeFailedProtocol` for what can't be decrypted: the peer has another key of the server in mind.
+  public static let cryptographicFailure: Int32 = ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC
+}
+
+/// What a monitor is told.
+public enum MonitorScope: Sendable {
+  case everything
+  /// Only of handshakes that failed: what a server wants to know of who knocks.
+  case failedHandshakes
+
+  fileprivate var mask: Int32 {
+    switch self {
+    case .everything: return ZMQ_EVENT_ALL
+    case .failedHandshakes:
+      return ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
+        | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+    }
+  }
+}
+
 /// Reads the events of one socket.
 ///
 /// Poll `socket` for `.readable`, then call `next()` until nil. Drain it as long as it exists: events that nobody
@@ -48,7 +71,7 @@ public struct Monitor: ~Copyable {
   public let socket: Socket
   private let monitored: SocketHandle
 
-  init(of monitored: SocketHandle) throws(ZMQError) {
+  init(of monitored: SocketHandle, _ scope: MonitorScope) throws(ZMQError) {
     if monitored.isMonitored { throw ZMQError(code: EBUSY, call: "zmq_socket_monitor") }
     // Never used before: libzmq frees the name of an earlier monitor some time after it was stopped.
     let address = "inproc://monitor-\(UInt64.random(in: .min ... .max))"
@@ -56,7 +79,7 @@ public struct Monitor: ~Copyable {
     // without a reader: so no mark, and the monitoring is always stopped before its reader closes.
     let socket = try monitored.makeSibling(.pair)
     try socket.set(.receiveHighWaterMark(0))
-    if zmq_socket_monitor(monitored.touched(), address, ZMQ_EVENT_ALL) != 0 { throw .last("zmq_socket_monitor") }
+    if zmq_socket_monitor(monitored.touched(), address, scope.mask) != 0 { throw .last("zmq_socket_monitor") }
     monitored.isMonitored = true
     do throws(ZMQError) {
       try socket.connect(address)
@@ -96,8 +119,8 @@ extension Socket {
   /// Starts to monitor this socket; do it before `bind` or `connect` to miss nothing.
   ///
   /// - Throws: EBUSY if it is monitored already, EMFILE at the context's `maxSockets`.
-  public borrowing func makeMonitor() throws(ZMQError) -> Monitor {
-    try Monitor(of: handle)
+  public borrowing func makeMonitor(_ scope: MonitorScope = .everything) throws(ZMQError) -> Monitor {
+    try Monitor(of: handle, scope)
   }
 }
 

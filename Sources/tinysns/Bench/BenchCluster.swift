@@ -26,6 +26,7 @@ final class BenchCluster: @unchecked Sendable {
       hosts:
         local: { masters: \(masters), first_port: 0 }
       state: var
+      security: none
       \(lines.joined(separator: "\n"))
       """
     try text.write(toFile: path, atomically: true, encoding: .utf8)
@@ -71,7 +72,7 @@ final class BenchCluster: @unchecked Sendable {
 
   // MARK: Who is there
 
-  func status() -> RouterStatus? { ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(200)) }
+  func status() -> RouterStatus? { ClusterQuery.router(of: deployment, timeout: .milliseconds(200)) }
 
   /// The master that serves all clients.
   func available() throws -> MasterStatus {

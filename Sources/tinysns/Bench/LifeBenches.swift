@@ -26,7 +26,8 @@ struct BenchFailover: ParsableCommand {
 
   static func measure(_ cluster: BenchCluster, _ kills: Int, _ options: BenchOptions) async throws {
     let client = try TinySNSClient(
-      router: cluster.deployment.routerEndpoint, user: Bench.freshLabel("k"), register: true)
+      router: cluster.deployment.routerEndpoint, serverKey: cluster.deployment.serverKey(),
+      user: Bench.freshLabel("k"), register: true)
     _ = try await client.post("first")
     var pauses: [Interval] = []
     for number in 1...kills {
@@ -117,14 +118,17 @@ struct BenchStorm: ParsableCommand {
 
   static func measure(_ cluster: BenchCluster, _ count: Int, _ options: BenchOptions) async throws {
     let router = cluster.deployment.routerEndpoint
+    let key = try cluster.deployment.serverKey()
     let label = Bench.freshLabel("s")
-    let author = try TinySNSClient(router: router, user: label + "-author", register: true)
+    let author = try TinySNSClient(router: router, serverKey: key, user: label + "-author", register: true)
     _ = try await author.post("0")
     let loop = try ClientLoop(sessions: count)
     let watchers = Watchers(count)
     var clients: [TinySNSClient] = []
     for index in 0..<count {
-      clients.append(try TinySNSClient(router: router, user: "\(label)-\(index)", register: true, loop: loop))
+      clients.append(
+        try TinySNSClient(
+          router: router, serverKey: key, user: "\(label)-\(index)", register: true, loop: loop))
     }
     try await withThrowingTaskGroup(of: Void.self) { group in
       for client in clients { group.addTask { try await client.follow(label + "-author", timeout: .seconds(60)) } }

@@ -141,7 +141,8 @@ struct VerifyRun: Sendable {
     var clients: [String: TinySNSClient] = [:]
     for user in graph.users {
       clients[user] = try TinySNSClient(
-        router: deployment.routerEndpoint, user: user, register: true, timing: deployment.timing, loop: loop)
+        router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user, register: true,
+        timing: deployment.timing, loop: loop)
     }
     progress("logging in and following")
     try await inParallel(graph.users) { [clients] user in try await clients[user]!.ready(timeout: .seconds(120)) }
@@ -216,7 +217,7 @@ struct VerifyRun: Sendable {
   }
 
   private var sessionCount: Int {
-    let status = ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(300))
+    let status = ClusterQuery.router(of: deployment, timeout: .milliseconds(300))
     return status?.masters.reduce(0) { $0 + Int($1.sessions) } ?? 0
   }
 
@@ -228,7 +229,10 @@ struct VerifyRun: Sendable {
       let watch = ledger.addWatch(of: user)
       let process = Process()
       process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-      process.arguments = ["python3", python, user, "--json", "--router", deployment.routerEndpoint]
+      process.arguments = [
+        "python3", python, user, "--json", "--router", deployment.routerEndpoint, "--server-key-file",
+        deployment.folder.key("cluster.pub"),
+      ]
       process.standardInput = FileHandle.nullDevice
       process.standardError = FileHandle.nullDevice
       let output = Pipe()
