@@ -82,9 +82,10 @@ public struct SupervisorServer: ~Copyable {
 
   /// Takes the name and listens for beats.
   public init(_ options: SupervisorOptions) throws(NodeError) {
+    umask(0o077)  // whatever it makes, sockets too, is its owner's alone
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
-    let signals = try StopSignals()
+    let signals = try StopSignals(and: [StopSignals.restart])
     let sockets: Sockets
     do throws(ZMQError) {
       sockets = try Sockets(options)
@@ -150,7 +151,12 @@ public struct SupervisorServer: ~Copyable {
       }
       for item in ready {
         switch item.token {
-        case Token.signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
+        case Token.signals:
+          switch signals.take() {
+          case nil: break
+          case StopSignals.restart: core.restart(at: now, into: &actions)
+          default: core.stop(at: now, into: &actions)
+          }
         case Token.beats: try receive(at: now)
         case Token.supervisor: try drain(sockets.supervisor.socket)
         default: collect(item.token - Token.firstChild, at: now)
