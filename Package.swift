@@ -27,8 +27,9 @@ let package = Package(
     // C
     .systemLibrary(name: "CZMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
     .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
+    .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .target(name: "CSpawn"),
-    .target(name: "CLoad", dependencies: ["CZMQ"]),
+    .target(name: "CLoad", dependencies: ["CSodium", "CZMQ"]),
 
     // Vocabulary and pure logic: no I/O
     .target(name: "Model", swiftSettings: strict),

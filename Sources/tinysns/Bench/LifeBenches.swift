@@ -63,12 +63,12 @@ struct BenchStart: ParsableCommand {
     let count = max(options.masters, 8)
     var times: [Interval] = []
     for _ in 0..<runs {
-      let cluster = try BenchCluster(masters: count, in: options.folder)
+      let cluster = try BenchCluster(masters: count, in: options.folder, security: options.security)
       times.append(cluster.startTime!)
     }
     options.report(BenchLine(bench: "start", name: "masters=\(count)", ratePerSecond: 0, times: Bench.times(times)))
     guard posts > 0 else { return }
-    let cluster = try BenchCluster(masters: 1, in: options.folder)
+    let cluster = try BenchCluster(masters: 1, in: options.folder, security: options.security)
     try BenchTimeline.fill(cluster, posts: posts, authors: Bench.freshLabel("a"))
     sleep(3)  // the derived tables are written behind the log
     times = []
