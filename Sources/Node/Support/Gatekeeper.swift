@@ -36,7 +36,9 @@ final class Gatekeeper {
   private let thread: WorkerThread
   let keys: ClusterKeys
 
-  init(_ context: borrowing Context, keys: ClusterKeys, logger: Logger) throws(ZMQError) {
+  init(
+    _ context: borrowing Context, keys: ClusterKeys, logger: Logger = Logger(label: "gatekeeper")
+  ) throws(ZMQError) {
     let socket = try context.makeSocket(.router)
     try socket.bind("inproc://zeromq.zap.01")
     let bell = tinysns_eventfd()
@@ -66,7 +68,7 @@ final class Gatekeeper {
 
   /// Who has sent a message.
   static func standing(of message: borrowing Message) -> Standing {
-    // No key is as short as the member's name here, and none has a letter less than 40.
+    // A key has 40 characters: none is taken for the member's name.
     switch message.metadata("User-Id") {
     case memberID: return .member
     case let key?: return .client(PeerKey(key))
