@@ -55,7 +55,7 @@ public struct MasterServer: ~Copyable {
   /// Messages of one socket handled before the others have their turn.
   private static let messagesPerTurn = 1_000
   /// As many as are there, if possible; see `receiveSubscriptions`.
-  private static let subscriptionsPerTurn = 100_000
+  private static let subscriptionsPerTurn = 20_000
 
   /// The time that libzmq's I/O thread takes to send one message to one watcher: a profile says about 5 µs. The thread is still busy with
   /// one push until as long after it as it has messages: posts that come in the meantime would wait in its queue, each as a message of its own.
@@ -151,6 +151,8 @@ public struct MasterServer: ~Copyable {
   /// What tells positions of topics, and must not overtake the pushes.
   private var behindPushes: [MasterAction] = []
   private var message = Message()
+  /// libzmq mistakes subscribers for each other; see `receiveSubscriptions`.
+  private var isMisled = false
   private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
   private var hasExited = false
   private var failure: String?
@@ -309,9 +311,11 @@ public struct MasterServer: ~Copyable {
   /// counts.
   private mutating func receiveSubscriptions(at now: Instant) throws(ZMQError) {
     var counted: Set<Topic> = []
-    var isMisled = false
     for _ in 0..<Self.subscriptionsPerTurn {
-      guard try sockets.timelines.receive(into: &message) == .received else { return }
+      guard try sockets.timelines.receive(into: &message) == .received else {
+        isMisled = false
+        return
+      }
       if message.withBytes({ $0.isEmpty || $0.unsafeLoad(as: UInt8.self) > 1 }) {
         isMisled = true
         complain("a message that is no subscription", "timelines", at: now)

@@ -56,7 +56,7 @@ final class Gatekeeper {
   }
 
   /// Makes a socket, before it is bound, one that only talks CURVE, and asks here. Returns what tells of who did not get as far.
-  func guardSocket(_ socket: borrowing Socket, as port: Port) throws(ZMQError) -> HandshakeWatch {
+  func guardSocket(_ socket: borrowing Socket, as port: Entrance) throws(ZMQError) -> HandshakeWatch {
     try socket.set(.curveServer(secretKey: keys.server.secretKey), .zapDomain(port.rawValue))
     return try HandshakeWatch(socket, port)
   }
@@ -117,7 +117,7 @@ final class Gatekeeper {
 
     /// The `User-Id` of who is let in; nil: refused.
     private func decide(_ question: ZAPQuestion) -> String? {
-      guard let key = question.key, let port = Port(rawValue: question.domain) else {
+      guard let key = question.key, let port = Entrance(rawValue: question.domain) else {
         complain(question, "without a key")
         return nil
       }
@@ -173,10 +173,10 @@ struct ZAPQuestion {
 /// Tells of handshakes at a listening socket that failed before anybody was asked: without encryption, or with a wrong key.
 final class HandshakeWatch {
   let monitor: Monitor
-  let port: Port
+  let port: Entrance
 
   /// To be made before the socket is bound.
-  init(_ socket: borrowing Socket, _ port: Port) throws(ZMQError) {
+  init(_ socket: borrowing Socket, _ port: Entrance) throws(ZMQError) {
     monitor = try socket.makeMonitor(.failedHandshakes)
     self.port = port
   }
