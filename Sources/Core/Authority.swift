@@ -13,7 +13,7 @@ public enum Standing: Hashable, Sendable {
 }
 
 /// The sockets that listen on TCP.
-public enum Port: String, Hashable, Sendable, CaseIterable {
+public enum Entrance: String, Hashable, Sendable, CaseIterable {
   case router, requests, timelines, log
 }
 
@@ -27,7 +27,7 @@ public enum Port: String, Hashable, Sendable, CaseIterable {
 /// | log | is not let in | subscribes |
 public enum Authority {
   /// Whether a connection is made at all.
-  public static func mayConnect(_ peer: Standing, to port: Port) -> Bool {
+  public static func mayConnect(_ peer: Standing, to port: Entrance) -> Bool {
     switch port {
     case .router, .requests, .timelines: return true
     case .log: return isOfTheCluster(peer)

@@ -12,7 +12,7 @@ import Testing
     master: master, pid: 1, requests: "tcp://r", timelines: "tcp://t", log: "tcp://l", beat: beat)
 
   @Test func onlyMembersGetToTheLog() {
-    for port in Port.allCases {
+    for port in Entrance.allCases {
       #expect(Authority.mayConnect(.member, to: port))
       #expect(Authority.mayConnect(.unproved, to: port))
       #expect(Authority.mayConnect(Self.client, to: port) == (port != .log))

@@ -39,7 +39,7 @@ import ZeroMQ
 
   /// Who the server says has sent a message; nil: nobody got through.
   private func standing(
-    _ keys: ClusterKeys, _ client: CurveKeypair, at port: Port, within limit: Duration = .seconds(20)
+    _ keys: ClusterKeys, _ client: CurveKeypair, at port: Entrance, within limit: Duration = .seconds(20)
   ) throws -> Standing? {
     let context = try Context()
     let keeper = try Gatekeeper(context, keys: keys)
@@ -61,8 +61,8 @@ import ZeroMQ
     return Gatekeeper.standing(of: frames[1])
   }
 
-  @Test("a member is known as one, everybody else by the key", arguments: [Port.router, .requests, .timelines])
-  func standings(port: Port) throws {
+  @Test("a member is known as one, everybody else by the key", arguments: [Entrance.router, .requests, .timelines])
+  func standings(port: Entrance) throws {
     try withKeys { keys in
       let client = try CurveKeypair.generate()
       #expect(try standing(keys, keys.member, at: port) == .member)

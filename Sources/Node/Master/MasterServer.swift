@@ -56,7 +56,7 @@ public struct MasterServer: ~Copyable {
   /// Messages of one socket handled before the others have their turn.
   private static let messagesPerTurn = 1_000
   /// As many as are there, if possible; see `receiveSubscriptions`.
-  private static let subscriptionsPerTurn = 100_000
+  private static let subscriptionsPerTurn = 20_000
 
   /// Messages of a push before everything else has its turn.
   private static let pushesPerTurn = 128
@@ -155,6 +155,8 @@ public struct MasterServer: ~Copyable {
   /// What tells positions of topics, and must not overtake the pushes that came before it: behind so many of them.
   private var behindPushes: Deque<(turns: Int, action: MasterAction)> = []
   private var message = Message()
+  /// libzmq mistakes subscribers for each other; see `receiveSubscriptions`.
+  private var isMisled = false
   private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
   private var hasExited = false
   private var failure: String?
@@ -316,9 +318,11 @@ public struct MasterServer: ~Copyable {
   /// counts.
   private mutating func receiveSubscriptions(at now: Instant) throws(ZMQError) {
     var counted: Set<Topic> = []
-    var isMisled = false
     for _ in 0..<Self.subscriptionsPerTurn {
-      guard try sockets.timelines.receive(into: &message) == .received else { return }
+      guard try sockets.timelines.receive(into: &message) == .received else {
+        isMisled = false
+        return
+      }
       if message.withBytes({ $0.isEmpty || $0.unsafeLoad(as: UInt8.self) > 1 }) {
         isMisled = true
         complain("a message that is no subscription", "timelines", at: now)

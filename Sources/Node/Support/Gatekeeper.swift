@@ -56,7 +56,7 @@ final class Gatekeeper {
   }
 
   /// Makes a socket, before it is bound, one that only talks CURVE, and asks here.
-  func guardSocket(_ socket: borrowing Socket, as port: Port) throws(ZMQError) {
+  func guardSocket(_ socket: borrowing Socket, as port: Entrance) throws(ZMQError) {
     try socket.set(.curveServer(secretKey: keys.server.secretKey), .zapDomain(port.rawValue))
   }
 
@@ -116,7 +116,7 @@ final class Gatekeeper {
 
     /// The `User-Id` of who is let in; nil: refused.
     private func decide(_ question: ZAPQuestion) -> String? {
-      guard let key = question.key, let port = Port(rawValue: question.domain) else {
+      guard let key = question.key, let port = Entrance(rawValue: question.domain) else {
         complain(question, "without a key")
         return nil
       }

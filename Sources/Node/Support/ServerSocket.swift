@@ -41,7 +41,7 @@ struct ServerSocket: ~Copyable {
   ///   - gate: who decides who is let in to which port; nil: everybody is.
   init(
     _ context: borrowing Context, endpoint: String, queued: Int, maxBytes: Int,
-    gate: (keeper: Gatekeeper, port: Port)? = nil
+    gate: (keeper: Gatekeeper, port: Entrance)? = nil
   ) throws(ZMQError) {
     let socket = try context.makeSocket(.router)
     try socket.set(
