@@ -131,6 +131,38 @@ import Testing
     #expect(actions == [.finish(ClientToken(1), .timedOut(mayHaveHappened: true))])
   }
 
+  /// Seed 694: one post waited (a limit, a failover) while a thousand later ones were answered; repeated then, it was beyond what
+  /// masters remember of a client, and nobody could tell any more whether it had taken effect.
+  @Test func nothingOvertakesAnUnansweredRequestTooFar() {
+    var core = served()
+    var actions: [ClientAction] = []
+    let deadline = Instant.zero + .seconds(60)
+    core.submit(.post(text: "first"), token: ClientToken(1), deadline: deadline, at: .zero, into: &actions)
+    let first = sent(actions)[0].number
+    var refused: UInt64?
+    for token in UInt64(2)...UInt64(3_000) where refused == nil {
+      actions = []
+      core.submit(
+        .post(text: "post \(token)"), token: ClientToken(token), deadline: deadline, at: .zero, into: &actions)
+      if let request = sent(actions).first {
+        #expect(request.number - first < Limits.repeatWindow)
+        core.onReply(Reply(number: request.number, body: .done(EventID(token))), at: .zero, into: &actions)
+      } else {
+        refused = token
+      }
+    }
+    #expect(refused == 1 + Limits.repeatWindow)
+    // Reading goes on, and once the old one is answered all goes on.
+    actions = []
+    core.submit(
+      .list(ListQuery(kind: .users)), token: ClientToken(9_000), deadline: deadline, at: .zero, into: &actions)
+    #expect(sent(actions).count == 1)
+    core.onReply(Reply(number: first, body: .done(EventID(2))), at: .zero, into: &actions)
+    actions = []
+    core.submit(.post(text: "next"), token: ClientToken(9_001), deadline: deadline, at: .zero, into: &actions)
+    #expect(sent(actions).count == 1)
+  }
+
   /// Seed 4: "you follow her already" was said of a follow in the same batch, before that was in the log, and also when it never
   /// came there.
   @Test func aRefusalThatRestsOnTheBatchWaitsForTheCommit() {

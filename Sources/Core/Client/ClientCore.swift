@@ -93,6 +93,8 @@ public struct ClientCore: Sendable {
   /// The newest event that any answer or update told of: no master may answer older state.
   public private(set) var newest = EventID.zero
   var nextNumber: UInt64 = 1
+  /// No pending request that may take effect has a smaller number.
+  var oldestEffect: UInt64 = 1
   /// By number.
   var pending: [UInt64: Pending] = [:]
   /// What was sent to the present master, in order; answered ones leave late.
@@ -215,12 +217,34 @@ public struct ClientCore: Sendable {
       actions.append(.finish(token, .reply(.refused(refusal))))
       return
     }
+    // Masters recognise a repeat among the newest `repeatWindow` numbers only: an unanswered request must not fall out of there
+    // because others have overtaken it.
+    if Self.mayTakeEffect(body), nextNumber - oldestPendingEffect() >= Limits.repeatWindow {
+      let refusal = Refusal(.limit, "too many requests since one that is still under way", retryAfter: 50)
+      actions.append(.finish(token, .reply(.refused(refusal))))
+      return
+    }
     if let refusal = Self.refusal(of: body) {
       actions.append(.finish(token, .reply(.refused(refusal))))
       return
     }
     let latest = min(deadline, now + Limits.requestLifetime)
     enqueue(Pending(token: token, follower: nil, body: body, deadline: latest), at: now, into: &actions)
+  }
+
+  private static func mayTakeEffect(_ body: Request.Body) -> Bool {
+    switch body {
+    case .hello, .list, .timeline, .watch, .unwatch, .ping, .bye: return false
+    default: return true
+    }
+  }
+
+  /// The number of the oldest unanswered request that may take effect; the next number, if there is none.
+  private mutating func oldestPendingEffect() -> UInt64 {
+    while oldestEffect < nextNumber, pending[oldestEffect].map({ Self.mayTakeEffect($0.body) }) != true {
+      oldestEffect += 1
+    }
+    return oldestEffect
   }
 
   /// What no master would take. Found here, because a master drops the connection of whoever sends more than

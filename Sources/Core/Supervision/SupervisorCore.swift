@@ -95,6 +95,8 @@ public struct SupervisorCore: Sendable {
     /// The last sign of life, or the start.
     var lastBeat: Instant
     var hasBeaten = false
+    /// Its time is over, and what waits in the socket is heard before it is killed: who was away oneself may wake just then.
+    var doubtedUntil: Instant?
     var startedAt = Instant.zero
     var isAdopted = false
     /// When to look next whether it blocks the log.
@@ -142,7 +144,7 @@ public struct SupervisorCore: Sendable {
       switch child.phase {
       case .looking, .stopped, .dying: break
       case .running:
-        if child.policy.beats { earliest = min(earliest, min(hangAt(child), child.inspectAt)) }
+        if child.policy.beats { earliest = min(earliest, min(child.doubtedUntil ?? hangAt(child), child.inspectAt)) }
       case .waiting(let until): earliest = min(earliest, until)
       case .stopping(_, let killAt): earliest = min(earliest, killAt)
       }
@@ -214,10 +216,13 @@ public struct SupervisorCore: Sendable {
         if away > .zero {
           // Beats may be waiting behind this: the silence was one's own.
           children[name]!.lastBeat = child.lastBeat + away
+          children[name]!.doubtedUntil = nil
           children[name]!.wasBlocking = false
           children[name]!.isBlocking = false
           if child.policy.takesTurns { children[name]!.inspectAt = now.next(inspectionInterval) }
-        } else if hangAt(child) <= now {
+        } else if child.doubtedUntil == nil, hangAt(child) <= now {
+          children[name]!.doubtedUntil = now + Self.lastLook
+        } else if let doubtedUntil = child.doubtedUntil, doubtedUntil <= now {
           children[name]!.phase = .dying(pid: pid)
           actions.append(.note(.hung(name, pid: pid, silence: now - child.lastBeat)))
           actions.append(.kill(name))
@@ -302,10 +307,14 @@ public struct SupervisorCore: Sendable {
     children[name]!.lastBeat = now
     children[name]!.startedAt = now
     children[name]!.hasBeaten = false
+    children[name]!.doubtedUntil = nil
     children[name]!.inspectAt = children[name]!.policy.takesTurns ? now.next(inspectionInterval) : .distantFuture
     children[name]!.isBlocking = false
     children[name]!.wasBlocking = false
   }
+
+  /// Between the end of a child's time and its end.
+  private static let lastLook = Interval.milliseconds(1)
 
   private var inspectionInterval: Interval { timing.heartbeat * 3 }
 
@@ -374,6 +383,7 @@ public struct SupervisorCore: Sendable {
     guard Int64(beat.commitAge) <= child.policy.hangTimeout.milliseconds else { return }
     children[beat.name]!.lastBeat = now
     children[beat.name]!.hasBeaten = true
+    children[beat.name]!.doubtedUntil = nil
     children[beat.name]!.isBlocking = false
     children[beat.name]!.wasBlocking = false
   }

@@ -36,6 +36,7 @@ final class ClientProcess: Process {
   private var sentNumbers: Set<UInt64> = []
   private var renamed: [UInt64: UInt64] = [:]
   private var isAsking = false
+  private var isClosing = false
   /// At which master each unanswered request was asked last.
   private var askedAt: [UInt64: MasterIdentity] = [:]
 
@@ -94,8 +95,8 @@ final class ClientProcess: Process {
     enqueue(
       .callback { [self] in
         core.close(into: &actions)
-        finishActions()
-        if life == .running { world.exit(self) }
+        // Also if it is frozen in the middle of that.
+        isClosing = true
       })
   }
 
@@ -148,6 +149,7 @@ final class ClientProcess: Process {
     }
     actions.removeAll(keepingCapacity: true)
     next = 0
+    if isClosing { return world.exit(self) }
     world.checkers.limits.onClient(pending: peek(&core) { $0.pendingCount }, of: self)
   }
 

@@ -212,6 +212,9 @@ struct VerifyRun: Sendable {
     // They show the newest 20 first, which must be none yet: nobody posts before they are there.
     let deadline = Clock.now() + .seconds(30)
     while !others.isEmpty, sessionCount < graph.users.count + others.count {
+      guard others.allSatisfy(\.isRunning) else {
+        throw Failure("\(python ?? "") ends at once; has Python the modules zmq and google.protobuf?")
+      }
       guard Clock.now() < deadline else { throw Failure("the Python clients do not log in") }
       try await Task.sleep(for: .milliseconds(100))
     }

@@ -203,6 +203,18 @@ import Testing
     #expect(supervisor.kills.isEmpty)
   }
 
+  /// It was frozen, and wakes just when the child's time is over: too early to notice its own absence, and the beats wait in the socket.
+  @Test func whatWaitsIsHeardBeforeAKill() {
+    let supervisor = TestSupervisor.running([("router", TestSupervisor.launcherPolicy)])
+    supervisor.beating = []
+    supervisor.now = supervisor.now + .milliseconds(5_050)
+    supervisor.beat("router")
+    supervisor.pass(.seconds(4))
+    #expect(supervisor.kills.isEmpty)
+    supervisor.pass(.milliseconds(1_002))
+    #expect(supervisor.kills == ["router"])
+  }
+
   @Test func beatsOfAnotherLifeMeanNothing() {
     let supervisor = TestSupervisor.running()
     supervisor.beating = []
