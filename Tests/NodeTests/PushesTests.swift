@@ -10,6 +10,11 @@ import Testing
     Watching(topic: Topic(high: 0, low: topic), sequence: sequence)
   }
 
+  private func take(_ pushes: inout Pushes) throws -> Pushes.Turn {
+    let turn = pushes.takeTurn()
+    return try #require(turn)
+  }
+
   @Test("each topic has one turn, with its posts in order, from the number of the first")
   func turns() throws {
     var pushes = Pushes()
@@ -18,18 +23,19 @@ import Testing
     pushes.add([2, 2], to: [position(2, 10)])
     pushes.add([3], to: [position(1, 6), position(2, 11), position(3, 2)])
     #expect(pushes.end == 3)
-    let first = try #require(pushes.takeTurn())
+    let first = try take(&pushes)
     #expect(first.position == position(1, 5) && first.body.posts == [[1], [3]])
     // What has had its turn queues up again; the others get the new post with what they wait for.
     pushes.add([4], to: [position(1, 7), position(3, 3)])
     #expect(pushes.taken == 1 && pushes.end == 4)
-    let second = try #require(pushes.takeTurn())
+    let second = try take(&pushes)
     #expect(second.position == position(2, 9) && second.body.posts == [[1], [2, 2], [3]])
-    let third = try #require(pushes.takeTurn())
+    let third = try take(&pushes)
     #expect(third.position == position(3, 1) && third.body.posts == [[1], [3], [4]])
-    let fourth = try #require(pushes.takeTurn())
+    let fourth = try take(&pushes)
     #expect(fourth.position == position(1, 7) && fourth.body.posts == [[4]])
-    #expect(pushes.takeTurn() == nil && pushes.isEmpty && pushes.taken == 4)
+    let none = pushes.takeTurn()
+    #expect(none == nil && pushes.isEmpty && pushes.taken == 4)
   }
 
   @Test("topics that get the same posts share the body")
@@ -37,8 +43,8 @@ import Testing
     var pushes = Pushes()
     pushes.add([1], to: [position(1, 5), position(2, 9)])
     pushes.add([2], to: [position(1, 6), position(2, 10)])
-    let first = try #require(pushes.takeTurn())
-    let second = try #require(pushes.takeTurn())
+    let first = try take(&pushes)
+    let second = try take(&pushes)
     #expect(first.body === second.body)
     try first.body.withFrame { frame in #expect(frame.copyBytes() == [1, 2]) }
   }
@@ -47,9 +53,9 @@ import Testing
   func limit() throws {
     var pushes = Pushes()
     for number in 0..<Limits.postsInUpdate + 1 { pushes.add([7], to: [position(1, UInt64(number))]) }
-    let first = try #require(pushes.takeTurn())
+    let first = try take(&pushes)
     #expect(first.position.sequence == 0 && first.body.posts.count == Limits.postsInUpdate)
-    let second = try #require(pushes.takeTurn())
+    let second = try take(&pushes)
     #expect(second.position.sequence == UInt64(Limits.postsInUpdate) && second.body.posts.count == 1)
     #expect(pushes.isEmpty)
   }
