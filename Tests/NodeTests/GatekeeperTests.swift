@@ -72,7 +72,7 @@ import ZeroMQ
 
   @Test("only members get to the log")
   func log() throws {
-    try withKeys { keys in
+    try withKeys { (keys) throws in
       #expect(try standing(keys, keys.member, at: .log) == .member)
       #expect(try standing(keys, .generate(), at: .log, within: .milliseconds(300)) == nil)
       #expect(try standing(keys, keys.server, at: .log, within: .milliseconds(300)) == nil)
