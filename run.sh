@@ -24,7 +24,7 @@ fail() {
 # ---------------------------------------------------------------- what has to be there
 
 # The libraries that Tiny SNS is built on, and what Swift itself needs to run, to link and to fetch packages.
-debian_packages='libzmq3-dev libsqlite3-dev libedit-dev pkg-config
+debian_packages='libzmq3-dev libsodium-dev libsqlite3-dev libedit-dev pkg-config
   g++ libc6-dev git ca-certificates libcurl4 libxml2 libncurses6'
 
 # Whether a Debian package is installed. Newer releases have given some libraries a name that ends in t64.
@@ -68,8 +68,8 @@ check_libraries() {
     return
   fi
   command -v pkg-config >/dev/null ||
-    fail 'pkg-config is missing. Please install it, and libzmq 4.3, SQLite 3 and libedit with their headers.'
-  for library in libzmq sqlite3 libedit; do pkg-config --exists "$library" || missing="$missing $library"; done
+    fail 'pkg-config is missing. Please install it, and libzmq 4.3, libsodium, SQLite 3 and libedit with their headers.'
+  for library in libzmq libsodium sqlite3 libedit; do pkg-config --exists "$library" || missing="$missing $library"; done
   [ -z "$missing" ] || fail "please install these libraries with their headers (pkg-config does not find them):$missing"
 }
 

@@ -10,7 +10,8 @@ import Runtime
 /// got no answer is repeated there, and takes effect once. All calls may be made from any thread or task.
 ///
 /// ```swift
-/// let client = try TinySNSClient(router: "tcp://127.0.0.1:3010", user: "alice", register: true)
+/// let key = ServerKey.file("var/keys/cluster.pub")
+/// let client = try TinySNSClient(router: "tcp://127.0.0.1:3010", serverKey: key, user: "alice", register: true)
 /// let id = try await client.post("hello")
 /// for try await posts in client.watch(after: id) { print(posts) }
 /// ```
@@ -25,12 +26,14 @@ public final class TinySNSClient: Sendable {
   ///
   /// - Parameters:
   ///   - router: the router's endpoint, `tcp://HOST:PORT`.
+  ///   - serverKey: what the cluster has to prove; nil for one with `security: none`: then nothing is encrypted.
   ///   - register: create the account if the name is new.
   ///   - timing: the cluster's times, if they are not the default ones.
   ///   - loop: shared between clients; nil: a thread of its own.
   ///   - onNote: told when the master is lost, another one serves, or none is to be had. Called on the loop's thread.
   public init(
-    router: String, user: String, register: Bool = false, timing: Timing = Timing(), loop: ClientLoop? = nil,
+    router: String, serverKey: ServerKey?, user: String, register: Bool = false, timing: Timing = Timing(),
+    loop: ClientLoop? = nil,
     onNote: @escaping @Sendable (Note) -> Void = { _ in }
   ) throws(ClientError) {
     self.user = user
@@ -39,7 +42,8 @@ public final class TinySNSClient: Sendable {
     self.session = session
     self.loop.perform { state in
       let core = ClientCore(user: user, register: register, timing: timing, random: .system)
-      session.id = state.open(core, router: router, handlers: SessionHandlers(note: onNote))
+      session.id = state.open(
+        core, router: router, serverKey: serverKey, handlers: SessionHandlers(note: onNote))
     }
   }
 

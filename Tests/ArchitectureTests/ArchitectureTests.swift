@@ -86,8 +86,9 @@ enum Repository {
   static let allowed: [String: Set<String>] = [
     "CZMQ": [],
     "CSpawn": [],
-    "CLoad": ["CZMQ"],
+    "CLoad": ["CSodium", "CZMQ"],
     "CEdit": [],
+    "CSodium": [],
     "Model": [],
     "Core": ["Model", "DequeModule", "OrderedCollections"],
     "Wire": ["Model", "SwiftProtobuf"],

@@ -37,6 +37,8 @@ public struct Hello: Hashable, Sendable {
   public var register: Bool
   /// The newest event that the client knows of: the master answers no older state.
   public var newest: EventID
+  /// No part of the message: the key that its connection has proved, noted by whoever received it.
+  public var key: PeerKey?
 
   public init(
     version: UInt32 = Hello.currentVersion, client: ClientID, user: String, register: Bool, newest: EventID

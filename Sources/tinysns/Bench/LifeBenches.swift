@@ -27,7 +27,8 @@ struct BenchFailover: ParsableCommand {
 
   static func measure(_ cluster: BenchCluster, _ kills: Int, _ options: BenchOptions) async throws {
     let client = try TinySNSClient(
-      router: cluster.deployment.routerEndpoint, user: Bench.freshLabel("k"), register: true)
+      router: cluster.deployment.routerEndpoint, serverKey: cluster.deployment.serverKey(),
+      user: Bench.freshLabel("k"), register: true)
     _ = try await client.post("first")
     var pauses: [Interval] = []
     for number in 1...kills {
@@ -63,12 +64,12 @@ struct BenchStart: ParsableCommand {
     let count = max(options.masters, 8)
     var times: [Interval] = []
     for _ in 0..<runs {
-      let cluster = try BenchCluster(masters: count, in: options.folder)
+      let cluster = try BenchCluster(masters: count, in: options.folder, security: options.security)
       times.append(cluster.startTime!)
     }
     options.report(BenchLine(bench: "start", name: "masters=\(count)", ratePerSecond: 0, times: Bench.times(times)))
     guard posts > 0 else { return }
-    let cluster = try BenchCluster(masters: 1, in: options.folder)
+    let cluster = try BenchCluster(masters: 1, in: options.folder, security: options.security)
     try BenchTimeline.fill(cluster, posts: posts, authors: Bench.freshLabel("a"))
     sleep(3)  // the derived tables are written behind the log
     times = []
@@ -122,15 +123,16 @@ struct BenchStorm: ParsableCommand {
 
   static func measure(_ cluster: BenchCluster, _ count: Int, _ options: BenchOptions) async throws {
     let router = cluster.deployment.routerEndpoint
+    let key = try cluster.deployment.serverKey()
     let label = Bench.freshLabel("s")
-    let author = try TinySNSClient(router: router, user: label + "-author", register: true)
+    let author = try TinySNSClient(router: router, serverKey: key, user: label + "-author", register: true)
     _ = try await author.post("0")
     let loop = try ClientLoop(sessions: count)
     let watchers = Watchers(count)
     var clients: [TinySNSClient] = []
     for index in 0..<count {
       let user = "\(label)-\(index)"
-      let client = try TinySNSClient(router: router, user: user, register: true, loop: loop) {
+      let client = try TinySNSClient(router: router, serverKey: key, user: user, register: true, loop: loop) {
         (note: TinySNSClient.Note) in
         switch note {
         case .lost(_, _): watchers.losses.withLock { $0 += 1 }

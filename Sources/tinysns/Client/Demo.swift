@@ -29,7 +29,8 @@ struct Demo: ParsableCommand {
     let lock = try NameLock(name, in: deployment.folder)
     let others = deployment.topology.clients.filter { $0 != user }
     let client = try TinySNSClient(
-      router: deployment.routerEndpoint, user: user, register: true, timing: deployment.timing
+      router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user, register: true,
+      timing: deployment.timing
     ) { note in
       if let text = note.text { logger.info("\(text)") }
     }

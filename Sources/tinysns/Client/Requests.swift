@@ -1,6 +1,7 @@
 // One request from the command line: post, follow, unfollow, list.
 
 import ArgumentParser
+import Core
 import Foundation
 import Model
 import TinySNSClient
@@ -9,6 +10,11 @@ import TinySNSClient
 struct SessionOptions: ParsableArguments {
   @OptionGroup var topology: TopologyOption
   @Option(help: "Give up after so many seconds without an answer.") var timeout = 10.0
+  @Option(
+    help: ArgumentHelp(
+      "The cluster's public key, as `tinysns keys` prints it there. Needed on other machines only; also in TINYSNS_SERVER_KEY.",
+      valueName: "z85"))
+  var serverKey: String?
 
   func validate() throws {
     guard timeout > 0, timeout <= 300 else { throw ValidationError("--timeout takes 0 to 300 seconds") }
@@ -23,7 +29,13 @@ struct SessionOptions: ParsableArguments {
     if let fault = TextRules.fault(inName: user) { throw Failure("the user name is refused: \(fault.explanation)") }
     let deployment = try topology.load()
     let client = try TinySNSClient(
-      router: deployment.routerEndpoint, user: user, register: register, timing: deployment.timing, onNote: onNote)
+      router: deployment.routerEndpoint, serverKey: try deployment.serverKey(serverKey), user: user,
+      register: register, timing: deployment.timing
+    ) { note in
+      // Whoever has no eye on the notes is told at least this.
+      if note == .routerNotProved, let text = note.text { Terminal.complain(text) }
+      onNote(note)
+    }
     return (client, deployment)
   }
 }

@@ -185,7 +185,8 @@ struct VerifyRun: Sendable {
       let counter = LossCounter()
       losses[user] = counter
       clients[user] = try TinySNSClient(
-        router: deployment.routerEndpoint, user: user, register: true, timing: deployment.timing, loop: loop
+        router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user, register: true,
+        timing: deployment.timing, loop: loop
       ) { note in
         if case .lost = note { counter.add() }
       }
@@ -266,7 +267,7 @@ struct VerifyRun: Sendable {
   }
 
   private var sessionCount: Int {
-    let status = ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(300))
+    let status = ClusterQuery.router(of: deployment, timeout: .milliseconds(300))
     return status?.masters.reduce(0) { $0 + Int($1.sessions) } ?? 0
   }
 
@@ -278,7 +279,10 @@ struct VerifyRun: Sendable {
       let watch = ledger.addWatch(of: user)
       let process = Process()
       process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-      process.arguments = ["python3", python, user, "--json", "--router", deployment.routerEndpoint]
+      process.arguments = [
+        "python3", python, user, "--json", "--router", deployment.routerEndpoint, "--server-key-file",
+        deployment.folder.key("cluster.pub"),
+      ]
       process.standardInput = FileHandle.nullDevice
       process.standardError = FileHandle.nullDevice
       let output = Pipe()

@@ -29,7 +29,7 @@ final class Poster: Sendable {
   init(_ cluster: Cluster, as user: String, prefix: String = "n", pause: Duration = .milliseconds(5)) throws {
     let record = Box()
     self.record = record
-    let client = try TinySNSClient(router: cluster.router, user: user) { note in
+    let client = try TinySNSClient(router: cluster.router, serverKey: cluster.serverKey, user: user) { note in
       record.state.withLock { $0.notes.append(note) }
     }
     task = Task {

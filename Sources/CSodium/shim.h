@@ -1,0 +1,2 @@
+// libsodium: hashes passwords, seals tokens.
+#include <sodium.h>
