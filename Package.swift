@@ -34,7 +34,7 @@ let package = Package(
     .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .target(name: "CSpawn"),
-    .target(name: "CLoad", dependencies: ["CZMQ"]),
+    .target(name: "CLoad", dependencies: ["CSodium", "CZMQ"]),
 
     // Vocabulary and pure logic: no I/O
     .target(name: "Model", swiftSettings: simulated),
@@ -114,7 +114,7 @@ let package = Package(
       name: "log-hammer", dependencies: ["Log", "Model", "SQLiteLog"], path: "Tests/Support/log-hammer",
       swiftSettings: strict),
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
-    .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model"]),
+    .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model", "ZeroMQ"]),
     .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"], exclude: ["Scenarios"]),

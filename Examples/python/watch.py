@@ -7,6 +7,9 @@ code, it works with every version of protobuf.
 
     TINYSNS_PASSWORD="correct horse" python3 watch.py alice --follow bob carol --post "hello"
 
+What goes over the network is encrypted (CURVE): the cluster proves that it has the key that `keys/cluster.pub` in its state
+folder, or --server-key, tells.
+
 `Client` has no thread of its own: it works while one of its methods is called. Leave it alone for more than ten seconds
 and the master closes the session; the next call opens another one, and nothing is lost.
 """
@@ -193,13 +196,20 @@ class Pending:
 
 
 class Client:
-    """A session of one user. `on_note` is told in words when a master is lost and another one serves."""
+    """A session of one user. `on_note` is told in words when a master is lost and another one serves.
 
-    def __init__(self, router, user, password, register=True, on_note=lambda text: None):
+    `server_key` is a function that tells the cluster's public key, asked anew whenever a master is looked for (for a cluster on
+    this machine may get new keys); or None: nothing is encrypted.
+    """
+
+    def __init__(self, router, user, server_key, password, register=True, on_note=lambda text: None):
         self.router, self.user, self.register, self.on_note = router, user, register, on_note
         self.password = password
         self.token = b""  # what the first login gave: later ones, over any failover, do without the password
         self.context = zmq.Context.instance()
+        self.server_key, self.proved_key = server_key, None
+        # One pair for all connections: a master lets a subscription count only if it has the key of the session that watches.
+        self.keys = zmq.curve_keypair() if server_key is not None else None
         # Names this client for good: with a request's number it names the request, whichever master it is sent to.
         self.client_id = secrets.randbits(64)
         self.last_number = 0
@@ -393,6 +403,10 @@ class Client:
         if self.suspect is not None:
             request.locate.suspect.CopyFrom(self.suspect)
             request.locate.failures = self.failures
+        if self.server_key is not None:
+            self.proved_key = self.server_key()
+            if self.proved_key is None:
+                return None  # the cluster has not been started yet
         with self.connect(zmq.DEALER, self.router) as socket:
             socket.send(request.SerializeToString())
             deadline = time.monotonic() + LOCATE_TIMEOUT
@@ -409,17 +423,25 @@ class Client:
     def connect(self, kind, endpoint, **options):
         socket = self.context.socket(kind)
         socket.linger = 0
+        self.encrypt(socket)
         socket.ipv6 = "[" in endpoint
         for name, value in options.items():
             setattr(socket, name, value)
         socket.connect(endpoint)
         return socket
 
+    def encrypt(self, socket):
+        """Makes a socket, before it is connected, one that talks to the cluster alone."""
+        if self.keys is not None:
+            socket.curve_serverkey = self.proved_key
+            socket.curve_publickey, socket.curve_secretkey = self.keys
+
     def greet(self, master, requests, timelines):
         """Opens a session at a master, and sends what is unanswered."""
         self.requests = self.context.socket(zmq.DEALER)
         self.monitor = self.requests.get_monitor_socket(DISCONNECTS)
         self.requests.linger, self.requests.ipv6 = 100, "[" in requests
+        self.encrypt(self.requests)
         self.requests.connect(requests)
         # Subscriptions leave through SUB's send queue: at a high-water mark they would be lost without a word.
         self.updates = self.connect(zmq.SUB, timelines, sndhwm=0, rcvhwm=4096)
@@ -619,6 +641,27 @@ def find_password(user, path):
     sys.exit("watch.py: give the password with --password-file FILE or TINYSNS_PASSWORD")
 
 
+CLUSTER_KEY = Path(__file__).resolve().parents[2] / "var/keys/cluster.pub"
+
+
+def key_reader(options):
+    """The function that tells the cluster's public key, from the command line's options."""
+    if options.plain:
+        return None
+    if options.server_key is not None:
+        key = options.server_key.encode()
+        if len(key) != 40:
+            sys.exit("watch.py: --server-key has 40 characters")
+        return lambda: key
+
+    def read():
+        try:
+            return options.server_key_file.read_bytes().strip()
+        except OSError:
+            return None
+    return read
+
+
 def main():
     parser = argparse.ArgumentParser(description="Logs in (a new name is registered), follows, posts, and watches the timeline.")
     parser.add_argument("user")
@@ -626,6 +669,10 @@ def main():
     parser.add_argument("--post", metavar="TEXT", nargs="+", action="extend", default=[], help="then post these texts")
     parser.add_argument("--json", action="store_true", help="print a JSON object a post, one a line")
     parser.add_argument("--router", metavar="ENDPOINT", default="tcp://127.0.0.1:3010", help="default: %(default)s")
+    parser.add_argument("--server-key", metavar="Z85", help="the cluster's public key, as `tinysns keys` prints it")
+    parser.add_argument("--server-key-file", metavar="FILE", type=Path, default=CLUSTER_KEY,
+                        help="a file that has it, read whenever a master is looked for; default: %(default)s")
+    parser.add_argument("--plain", action="store_true", help="no encryption: for a cluster with `security: none`")
     parser.add_argument("--seconds", metavar="N", type=float, default=float("inf"), help="watch for so long; default: for ever")
     parser.add_argument("--password-file", metavar="FILE", help="a file whose first line is the password; else TINYSNS_PASSWORD")
     options = parser.parse_args()
@@ -638,7 +685,7 @@ def main():
         password = find_password(options.user, options.password_file)
     except (OSError, UnicodeDecodeError, KeyboardInterrupt) as error:
         sys.exit(f"watch.py: {error or 'no password was given'}")
-    client = Client(options.router, options.user, password, on_note=note)
+    client = Client(options.router, options.user, key_reader(options), password, on_note=note)
     try:
         for name in options.follow:
             try:

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,12 +35,24 @@ enum {
 enum role { REQUESTS, WATCHES };
 enum state { GREETING, HANDSHAKE, SUBSCRIBING, SCRIPT, OPEN };
 
+/// The keys of a connection that talks CURVE (rfc.zeromq.org/spec/26).
+struct curve {
+  // The session's pair, on all its connections.
+  uint8_t key[crypto_box_PUBLICKEYBYTES], secret[crypto_box_SECRETKEYBYTES];
+  // This connection's own.
+  uint8_t short_key[crypto_box_PUBLICKEYBYTES], short_secret[crypto_box_SECRETKEYBYTES];
+  // What both sides have computed of their own ones.
+  uint8_t shared[crypto_box_BEFORENMBYTES];
+  uint64_t nonce;
+};
+
 struct connection {
   int fd;
   enum role role;
   enum state state;
   uint32_t index;
 
+  struct curve *curve;  // NULL: nothing is encrypted
   uint8_t *rest;  // the beginning of what has not come completely
   size_t rest_count, rest_room;
   uint8_t *out;
@@ -125,6 +138,95 @@ static void put_frame(struct load *load, struct connection *c, uint8_t flags, co
   put(load, c, bytes, count);
 }
 
+// MARK: CURVE
+
+enum { MAC = crypto_box_MACBYTES, KEY = crypto_box_PUBLICKEYBYTES, NONCE = crypto_box_NONCEBYTES };
+
+static void put_big_endian(uint8_t *at, uint64_t number) {
+  for (int index = 0; index < 8; index++) at[index] = (uint8_t)(number >> (56 - 8 * index));
+}
+
+/// A nonce of a prefix and the 8 or 16 bytes that go over the wire.
+static void make_nonce(uint8_t nonce[NONCE], const char *prefix, const uint8_t *rest) {
+  size_t count = strlen(prefix);
+  memcpy(nonce, prefix, count);
+  memcpy(nonce + count, rest, NONCE - count);
+}
+
+static void put_hello(struct load *load, struct connection *c) {
+  struct curve *curve = c->curve;
+  uint8_t hello[200] = "\5HELLO\1\0", nonce[NONCE], zeros[64] = {0};
+  crypto_box_keypair(curve->short_key, curve->short_secret);
+  memcpy(hello + 80, curve->short_key, KEY);
+  put_big_endian(hello + 112, ++curve->nonce);
+  make_nonce(nonce, "CurveZMQHELLO---", hello + 112);
+  if (crypto_box_easy(hello + 120, zeros, 64, nonce, load->options->server_key, curve->short_secret) != 0) {
+    fail(load, "the server's key is none");
+  }
+  put_frame(load, c, 4, hello, sizeof hello);
+}
+
+/// The server's WELCOME: its short key, and a cookie that goes back to it with the proof of the session's key.
+static void on_welcome(struct load *load, struct connection *c, const uint8_t *body, size_t size) {
+  static const char dealer[] = "\13Socket-Type\0\0\0\6DEALER\10Identity\0\0\0\0";
+  static const char sub[] = "\13Socket-Type\0\0\0\3SUB";
+  struct curve *curve = c->curve;
+  uint8_t nonce[NONCE], welcome[128], vouch[64];
+  if (size != 168 || memcmp(body, "\7WELCOME", 8) != 0) {
+    fail(load, "the server does not welcome a connection");
+    return;
+  }
+  make_nonce(nonce, "WELCOME-", body + 8);
+  if (crypto_box_open_easy(welcome, body + 24, 144, nonce, load->options->server_key, curve->short_secret) != 0 ||
+      crypto_box_beforenm(curve->shared, welcome, curve->short_secret) != 0) {
+    fail(load, "the server does not have the key that it should have");
+    return;
+  }
+  const char *metadata = c->role == REQUESTS ? dealer : sub;
+  size_t metadata_count = (c->role == REQUESTS ? sizeof dealer : sizeof sub) - 1;
+  uint8_t plain[KEY + 16 + 64 + MAC + sizeof dealer], initiate[9 + 96 + 8 + MAC + sizeof plain] = "\10INITIATE";
+  memcpy(plain, curve->key, KEY);
+  randombytes_buf(plain + KEY, 16);
+  make_nonce(nonce, "VOUCH---", plain + KEY);
+  memcpy(vouch, curve->short_key, KEY);
+  memcpy(vouch + KEY, load->options->server_key, KEY);
+  if (crypto_box_easy(plain + KEY + 16, vouch, 64, nonce, welcome, curve->secret) != 0) fail(load, "no vouch");
+  memcpy(plain + KEY + 16 + 64 + MAC, metadata, metadata_count);
+  size_t plain_count = KEY + 16 + 64 + MAC + metadata_count;
+  memcpy(initiate + 9, welcome + KEY, 96);
+  put_big_endian(initiate + 105, ++curve->nonce);
+  make_nonce(nonce, "CurveZMQINITIATE", initiate + 105);
+  crypto_box_easy_afternm(initiate + 113, plain, plain_count, nonce, curve->shared);
+  put_frame(load, c, 4, initiate, 113 + MAC + plain_count);
+}
+
+/// Sends a message of one frame.
+static void put_message(struct load *load, struct connection *c, const void *bytes, size_t count) {
+  struct curve *curve = c->curve;
+  if (!curve) {
+    put_frame(load, c, 0, bytes, count);
+    return;
+  }
+  uint8_t nonce[NONCE], plain[1 + 16 + 4096], message[16 + MAC + sizeof plain] = "\7MESSAGE";
+  plain[0] = 0;
+  memcpy(plain + 1, bytes, count);
+  put_big_endian(message + 8, ++curve->nonce);
+  make_nonce(nonce, "CurveZMQMESSAGEC", message + 8);
+  crypto_box_easy_afternm(message + 16, plain, 1 + count, nonce, curve->shared);
+  put_frame(load, c, 0, message, 16 + MAC + 1 + count);
+}
+
+/// Decrypts a frame of a message where it is; NULL if it can't be. Its flags come out as those of a frame in the open.
+static const uint8_t *open_message(struct connection *c, uint8_t *body, size_t *size, uint8_t *flags) {
+  uint8_t nonce[NONCE];
+  if (*size < 16 + MAC + 1 || memcmp(body, "\7MESSAGE", 8) != 0) return NULL;
+  make_nonce(nonce, "CurveZMQMESSAGES", body + 8);
+  if (crypto_box_open_easy_afternm(body + 16, body + 16, *size - 16, nonce, c->curve->shared) != 0) return NULL;
+  *flags = (uint8_t)((body[16] & 1) | (body[16] & 2 ? 4 : 0));
+  *size -= 16 + MAC + 1;
+  return body + 17;
+}
+
 static void flush(struct load *load, struct connection *c) {
   while (c->out_sent < c->out_count) {
     ssize_t count = send(c->fd, c->out + c->out_sent, c->out_count - c->out_sent, MSG_NOSIGNAL);
@@ -171,7 +273,7 @@ static void put_request(struct load *load, struct connection *c, const load_body
   }
   request[count++] = (uint8_t)rest;
   memcpy(request + count, body->bytes, body->count);
-  put_frame(load, c, 0, request, count + body->count);
+  put_message(load, c, request, count + body->count);
 }
 
 // MARK: What has come
@@ -294,7 +396,7 @@ static void on_zmtp_ready(struct load *load, struct connection *c) {
     count = load->options->subscription.count;
     memcpy(subscription + 1, load->options->subscription.bytes, count);
   }
-  put_frame(load, c, 0, subscription, count + 1);
+  put_message(load, c, subscription, count + 1);
   c->state = SUBSCRIBING;
   if (load->options->protocol == LOAD_ZMQ) opened(load, c);
 }
@@ -302,9 +404,19 @@ static void on_zmtp_ready(struct load *load, struct connection *c) {
 static const uint8_t zmtp_greeting[64] = {
     0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0, 'N', 'U', 'L', 'L',
 };
+static const uint8_t curve_greeting[64] = {
+    0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3, 0, 'C', 'U', 'R', 'V', 'E',
+};
 
-/// ZMTP 3.0, NULL mechanism (rfc.zeromq.org/spec/23). Returns how many bytes were used up.
-static size_t parse_zmtp(struct load *load, struct connection *c, const uint8_t *bytes, size_t count) {
+/// A command of the handshake.
+static void on_handshake(struct load *load, struct connection *c, const uint8_t *body, size_t size) {
+  int isReady = size >= 6 && memcmp(body, "\5READY", 6) == 0;
+  if (c->curve && !isReady) on_welcome(load, c, body, size);
+  else on_zmtp_ready(load, c);
+}
+
+/// ZMTP 3.0, NULL or CURVE mechanism (rfc.zeromq.org/spec/23). Returns how many bytes were used up.
+static size_t parse_zmtp(struct load *load, struct connection *c, uint8_t *bytes, size_t count) {
   size_t at = 0;
   if (c->state == GREETING) {
     static const char dealer[] = "\5READY\13Socket-Type\0\0\0\6DEALER\10Identity\0\0\0\0";
@@ -312,7 +424,8 @@ static size_t parse_zmtp(struct load *load, struct connection *c, const uint8_t 
     if (count < 64) return 0;
     at = 64;
     c->state = HANDSHAKE;
-    if (c->role == REQUESTS) put_frame(load, c, 4, dealer, sizeof dealer - 1);
+    if (c->curve) put_hello(load, c);
+    else if (c->role == REQUESTS) put_frame(load, c, 4, dealer, sizeof dealer - 1);
     else put_frame(load, c, 4, sub, sizeof sub - 1);
   }
   while (at + 2 <= count) {
@@ -326,9 +439,17 @@ static size_t parse_zmtp(struct load *load, struct connection *c, const uint8_t 
     }
     if (at + head + size > count) break;
     const uint8_t *body = bytes + at + head;
+    at += head + size;
+    if (c->curve && c->state != HANDSHAKE) {
+      body = open_message(c, (uint8_t *)body, &size, &flags);
+      if (!body) {
+        fail(load, "a message can't be decrypted");
+        break;
+      }
+    }
     int is_continuation = c->is_continuation;
     if (flags & 4) {
-      if (c->state == HANDSHAKE) on_zmtp_ready(load, c);
+      if (c->state == HANDSHAKE) on_handshake(load, c, body, size);
     } else if (c->role == REQUESTS) {
       on_reply(load, c, body, size);
     } else {
@@ -343,7 +464,6 @@ static size_t parse_zmtp(struct load *load, struct connection *c, const uint8_t 
         for (int index = 16; index < 24; index++) c->sequence = c->sequence << 8 | body[index];
       }
     }
-    at += head + size;
   }
   return at;
 }
@@ -448,6 +568,16 @@ static void open_connection(struct load *load, struct connection *c, enum role r
     c->kinds = calloc(WINDOW, sizeof *c->kinds);
     if (options->script_first) c->script_next = options->script_first[index];
   }
+  if (options->server_key && options->protocol == LOAD_TINYSNS) {
+    c->curve = calloc(1, sizeof *c->curve);
+    if (role == REQUESTS) {
+      crypto_box_keypair(c->curve->key, c->curve->secret);
+    } else {
+      // A subscription counts only with the key of the session that watches.
+      memcpy(c->curve->key, load->sessions[index].curve->key, KEY);
+      memcpy(c->curve->secret, load->sessions[index].curve->secret, KEY);
+    }
+  }
   c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (c->fd < 0) {
     fail(load, "no socket: %s", strerror(errno));
@@ -468,7 +598,7 @@ static void open_connection(struct load *load, struct connection *c, enum role r
   epoll_ctl(load->epoll, EPOLL_CTL_ADD, c->fd, &event);
   switch (options->protocol) {
     case LOAD_TINYSNS:
-    case LOAD_ZMQ: put(load, c, zmtp_greeting, sizeof zmtp_greeting); break;
+    case LOAD_ZMQ: put(load, c, c->curve ? curve_greeting : zmtp_greeting, sizeof zmtp_greeting); break;
     case LOAD_REDIS:
       if (role == REQUESTS) {
         c->state = SCRIPT;
@@ -624,6 +754,10 @@ static void subscribe_all(struct load *load, uint64_t deadline) {
 
 int load_run(const load_options *options, load_result *result) {
   memset(result, 0, sizeof *result);
+  if (sodium_init() < 0) {
+    snprintf(result->error, sizeof result->error, "libsodium does not start");
+    return -1;
+  }
   uint32_t watchersMax = options->watchers ? options->watchers : 1;
   struct load state = {
       .options = options,
@@ -678,6 +812,7 @@ int load_run(const load_options *options, load_result *result) {
     struct connection *c =
         index < options->sessions ? &load->sessions[index] : &load->watchers[index - options->sessions];
     if (c->fd > 0) close(c->fd);
+    free(c->curve);
     free(c->rest);
     free(c->out);
     free(c->due);

@@ -92,6 +92,13 @@ public struct PeerID: RawRepresentable, Hashable, Comparable, Sendable {
   @inlinable public static func < (left: PeerID, right: PeerID) -> Bool { left.rawValue < right.rawValue }
 }
 
+/// The public key with which a client has made its connections, as text (Z85). All connections of one session have the same.
+public struct PeerKey: Hashable, Sendable {
+  public var text: String
+
+  @inlinable public init(_ text: String) { self.text = text }
+}
+
 /// What a watcher subscribes to: 16 random bytes that a master picked for one timeline in one of its lives.
 public struct Topic: Hashable, Comparable, Sendable {
   public var high: UInt64

@@ -18,9 +18,9 @@ public enum Limits {
 
   /// A message from a client to a router or master, in bytes: a post at its longest, and room.
   public static let requestBytes = 4_096
-  /// A message from a watcher, in bytes: a subscription, or a command of ZeroMQ's own handshake, which is longer. libzmq keeps
-  /// subscriptions in a tree with a node a byte.
-  public static let subscriptionBytes = 128
+  /// A message from a watcher, in bytes: a subscription, or a command of ZeroMQ's own handshake, which is longer (about 300 with
+  /// CURVE). libzmq keeps subscriptions in a tree with a node a byte.
+  public static let subscriptionBytes = 384
   /// A message within the cluster or from a server to a client: a page at its longest, a commit at its largest.
   public static let messageBytes = 16 << 20
   /// Frames of a message, its ZeroMQ identity frame not counted.

@@ -62,9 +62,9 @@ struct ContextPool {
   /// - Parameter sessions: how many are expected; there may be more.
   init(sessions: Int) {
     sessionsEach = min(max(sessions, 16), Self.sessionsMax)
-    // A session has two sockets to its master, two that watch the connection, and a share of one to the router. Twice as many, for
-    // closed ones are gone a moment later.
-    maxSockets = 64 + sessionsEach * 10
+    // A session has two sockets to its master, two that watch the connection, and a share of three for the router. Twice as many,
+    // for closed ones are gone a moment later.
+    maxSockets = 64 + sessionsEach * 14
   }
 
   /// The context for one more session.
@@ -97,6 +97,12 @@ final class LoopState {
   final class Session {
     var core: ClientCore
     let router: String
+    /// What the cluster has to prove; nil: nothing, and nothing is encrypted.
+    let serverKey: ServerKey?
+    /// What the router of the last question had to prove, and so the master that it names.
+    var clusterKey: CurveKey?
+    /// This session's own, on its connections to masters.
+    var keys: CurveKeypair?
     let handlers: SessionHandlers
     var actions: [ClientAction] = []
     var finishes: [ClientToken: (ClientOutcome) -> Void] = [:]
@@ -106,6 +112,8 @@ final class LoopState {
     var routerLink: RouterLink?
     /// The number of its question there.
     var routerNumber: UInt64 = 0
+    /// It has been told that the router does not prove its key.
+    var knowsOfImpostor = false
     /// Where its sockets are.
     var context: ContextShare?
     var requests: SocketBox?
@@ -114,9 +122,10 @@ final class LoopState {
     /// The earliest entry of this session in the heap of wake-ups.
     var queuedWake = Instant.distantFuture
 
-    init(core: ClientCore, router: String, handlers: SessionHandlers) {
+    init(core: ClientCore, router: String, serverKey: ServerKey?, handlers: SessionHandlers) {
       self.core = core
       self.router = router
+      self.serverKey = serverKey
       self.handlers = handlers
     }
 
@@ -130,20 +139,30 @@ final class LoopState {
   final class RouterLink {
     /// Fewer than a router queues for one client.
     static let sessionsMax = 256
+    /// A router that dies in the middle of a handshake is no impostor; one that fails so many is.
+    static let failedHandshakesMax = 4
 
     let id: Int
     let endpoint: String
+    /// What the router has to prove; nil: nothing.
+    let key: CurveKey?
     let socket: SocketBox
+    /// Tells of handshakes that fail, if anything is to be proved.
+    let monitor: MonitorBox?
+    /// Since the last answer.
+    var failedHandshakes = 0
     /// How many sessions have it.
     var sessions = 0
     /// Whose questions are unanswered, and their numbers there, by their numbers here.
     var questions: [UInt64: (session: Int, number: UInt64)] = [:]
     var lastNumber: UInt64 = 0
 
-    init(id: Int, endpoint: String, socket: SocketBox) {
+    init(id: Int, endpoint: String, key: CurveKey?, socket: SocketBox, monitor: MonitorBox?) {
       self.id = id
       self.endpoint = endpoint
+      self.key = key
       self.socket = socket
+      self.monitor = monitor
     }
   }
 
@@ -161,7 +180,7 @@ final class LoopState {
   }
 
   private static let bellToken = -1
-  /// Links have this token and lower ones.
+  /// Links have two tokens each, this one and lower ones: for their sockets and for their monitors.
   private static let linkToken = -2
   private static let messagesPerTurn = 1_000
 
@@ -215,7 +234,9 @@ final class LoopState {
         continue
       }
       if item.token <= Self.linkToken {
-        if let link = links[Self.linkToken - item.token] { receive(from: link, at: now) }
+        let (id, what) = (Self.linkToken - item.token).quotientAndRemainder(dividingBy: 2)
+        guard let link = links[id] else { continue }
+        if what == 0 { receive(from: link, at: now) } else { watch(link) }
         continue
       }
       let id = item.token / 4
@@ -227,10 +248,10 @@ final class LoopState {
 
   // MARK: Sessions
 
-  func open(_ core: ClientCore, router: String, handlers: SessionHandlers) -> Int {
+  func open(_ core: ClientCore, router: String, serverKey: ServerKey?, handlers: SessionHandlers) -> Int {
     let id = nextSession
     nextSession += 1
-    let session = Session(core: core, router: router, handlers: handlers)
+    let session = Session(core: core, router: router, serverKey: serverKey, handlers: handlers)
     sessions[id] = session
     session.core.start(at: Clock.now(), into: &session.actions)
     settle(id, session)
@@ -300,14 +321,36 @@ final class LoopState {
   private func receive(from link: RouterLink, at now: Instant) {
     for _ in 0..<Self.messagesPerTurn {
       guard (try? link.socket.socket.receive(into: &message)) == .received else { return }
+      link.failedHandshakes = 0
       guard var reply = message.withBytes({ bytes in try? Wire.decodeRouterReply(bytes) }),
         let number = reply.number, let question = link.questions.removeValue(forKey: number),
         let session = sessions[question.session]
       else { continue }
       reply.number = question.number
+      session.knowsOfImpostor = false
       session.core.onRouter(reply, at: now, into: &session.actions)
       settle(question.session, session)
       if session.core.isServing { dropRouter(session) }
+    }
+  }
+
+  /// Counts a link's failed handshakes. Whoever waits there is told of an impostor; but not if the key has changed meanwhile: the next
+  /// question goes to a link with the new one.
+  private func watch(_ link: RouterLink) {
+    while let event = try? link.monitor?.monitor.next() {
+      switch event.kind {
+      case .handshakeFailedNoDetail, .handshakeFailedProtocol, .handshakeFailedAuthentication:
+        link.failedHandshakes += 1
+      default: break
+      }
+    }
+    guard link.failedHandshakes >= RouterLink.failedHandshakesMax else { return }
+    for question in link.questions.values {
+      guard let session = sessions[question.session], !session.knowsOfImpostor,
+        session.serverKey?.current() == link.key
+      else { continue }
+      session.knowsOfImpostor = true
+      session.handlers.note(.routerNotProved)
     }
   }
 
@@ -317,8 +360,7 @@ final class LoopState {
     do throws(ZMQError) {
       switch action {
       case .toRouter(let request):
-        guard case .locate(var locate) = request else { return }
-        let link = try connectRouter(session)
+        guard case .locate(var locate) = request, let link = try connectRouter(session) else { return }
         link.questions[session.routerNumber] = nil
         link.lastNumber += 1
         link.questions[link.lastNumber] = (id, locate.number)
@@ -355,27 +397,46 @@ final class LoopState {
     return context
   }
 
-  /// The session's share of a connection to its router.
-  private func connectRouter(_ session: Session) throws(ZMQError) -> RouterLink {
-    if let link = session.routerLink { return link }
-    let shared = links.values.first { $0.endpoint == session.router && $0.sessions < RouterLink.sessionsMax }
-    let link = if let shared { shared } else { try makeRouterLink(session.router, in: context(of: session)) }
+  /// The session's share of a connection to its router. Each question looks anew what the router has to prove, for that may have
+  /// changed; nil as long as it is not known: the core will ask again.
+  private func connectRouter(_ session: Session) throws(ZMQError) -> RouterLink? {
+    let key = session.serverKey?.current()
+    if session.serverKey != nil, key == nil { return nil }
+    if let link = session.routerLink {
+      if link.key == key { return link }
+      dropRouter(session)
+    }
+    let shared = links.values.first {
+      $0.endpoint == session.router && $0.key == key && $0.sessions < RouterLink.sessionsMax
+    }
+    let link = if let shared { shared } else { try makeRouterLink(session.router, key, in: context(of: session)) }
     link.sessions += 1
     session.routerLink = link
     session.routerNumber = 0
+    session.clusterKey = key
     return link
   }
 
-  private func makeRouterLink(_ endpoint: String, in context: ContextShare) throws(ZMQError) -> RouterLink {
+  /// A link has a keypair of its own: it is no session's.
+  private func makeRouterLink(
+    _ endpoint: String, _ key: CurveKey?, in context: ContextShare
+  ) throws(ZMQError) -> RouterLink {
     let socket = try context.context.makeSocket(.dealer)
     // While the router is away, questions are asked again and again; the newest are those that count, and they come again.
     try socket.set(
       .sendHighWaterMark(RouterLink.sessionsMax * 2), .maxMessageSize(Limits.messageBytes),
       .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
     if endpoint.contains("[") { try socket.set(.ipv6(true)) }
+    var monitor: MonitorBox?
+    if let key {
+      try socket.set(.curveClient(serverKey: key, keys: .generate()))
+      monitor = MonitorBox(try socket.makeMonitor(of: .failedHandshakes))
+    }
     try socket.connect(endpoint)
-    let link = RouterLink(id: nextLink, endpoint: endpoint, socket: SocketBox(socket))
-    try poller.add(link.socket.socket, token: Self.linkToken - link.id, interest: .readable)
+    let link = RouterLink(id: nextLink, endpoint: endpoint, key: key, socket: SocketBox(socket), monitor: monitor)
+    let token = Self.linkToken - link.id * 2
+    try poller.add(link.socket.socket, token: token, interest: .readable)
+    if let monitor { try poller.add(monitor.monitor.socket, token: token - 1, interest: .readable) }
     nextLink += 1
     links[link.id] = link
     return link
@@ -387,8 +448,15 @@ final class LoopState {
     link.questions[session.routerNumber] = nil
     link.sessions -= 1
     guard link.sessions == 0 else { return }
-    poller.remove(token: Self.linkToken - link.id)
+    for token in [Self.linkToken - link.id * 2, Self.linkToken - link.id * 2 - 1] { poller.remove(token: token) }
     links[link.id] = nil
+  }
+
+  /// Makes a socket, before it is connected, one that talks to the cluster alone.
+  private func protect(_ socket: borrowing Socket, _ session: Session) throws(ZMQError) {
+    guard let key = session.clusterKey else { return }
+    if session.keys == nil { session.keys = try CurveKeypair.generate() }
+    try socket.set(.curveClient(serverKey: key, keys: session.keys!))
   }
 
   private func connect(_ contact: MasterContact, _ id: Int, _ session: Session) throws(ZMQError) {
@@ -398,6 +466,7 @@ final class LoopState {
       .sendHighWaterMark(Limits.requestsInFlight * 2), .receiveHighWaterMark(0),
       .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)), .noReconnect)
     if contact.requests.contains("[") { try requests.set(.ipv6(true)) }
+    try protect(requests, session)
     let monitor = try requests.makeMonitor(of: .failures)
     try requests.connect(contact.requests)
     let updates = try context.context.makeSocket(.sub)
@@ -408,6 +477,7 @@ final class LoopState {
       // Not at once: mostly the master is lost, and this socket closed in a moment.
       .reconnect(every: .milliseconds(250), atMost: .seconds(1)))
     if contact.timelines.contains("[") { try updates.set(.ipv6(true)) }
+    try protect(updates, session)
     try updates.connect(contact.timelines)
 
     let requestsBox = SocketBox(requests)

@@ -10,8 +10,9 @@ import Runtime
 /// got no answer is repeated there, and takes effect once. All calls may be made from any thread or task.
 ///
 /// ```swift
+/// let key = ServerKey.file("var/keys/cluster.pub")
 /// let client = try TinySNSClient(
-///   router: "tcp://127.0.0.1:3010", user: "alice", password: Password("correct horse"), register: true)
+///   router: "tcp://127.0.0.1:3010", serverKey: key, user: "alice", password: Password("correct horse"), register: true)
 /// let id = try await client.post("hello")
 /// for try await posts in client.watch(after: id) { print(posts) }
 /// ```
@@ -26,6 +27,7 @@ public final class TinySNSClient: Sendable {
   ///
   /// - Parameters:
   ///   - router: the router's endpoint, `tcp://HOST:PORT`.
+  ///   - serverKey: what the cluster has to prove; nil for one with `security: none`: then nothing is encrypted.
   ///   - password: the user's. Needed once: from then on the client logs in with the token that it got, over any failover.
   ///   - token: of an earlier login (`onToken`), instead of the password or besides it.
   ///   - register: create the account, with the password, if the name is new.
@@ -34,7 +36,8 @@ public final class TinySNSClient: Sendable {
   ///   - onNote: told when the master is lost, another one serves, or none is to be had. Called on the loop's thread.
   ///   - onToken: given a token for later logins: keep it as secret as the password. Called on the loop's thread.
   public init(
-    router: String, user: String, password: Password? = nil, token: SessionToken? = nil, register: Bool = false,
+    router: String, serverKey: ServerKey?, user: String, password: Password? = nil, token: SessionToken? = nil,
+    register: Bool = false,
     timing: Timing = Timing(), loop: ClientLoop? = nil, onNote: @escaping @Sendable (Note) -> Void = { _ in },
     onToken: @escaping @Sendable (SessionToken) -> Void = { _ in }
   ) throws(ClientError) {
@@ -45,7 +48,8 @@ public final class TinySNSClient: Sendable {
     self.loop.perform { state in
       let core = ClientCore(
         user: user, register: register, password: password, token: token, timing: timing, random: .system)
-      session.id = state.open(core, router: router, handlers: SessionHandlers(note: onNote, keep: onToken))
+      session.id = state.open(
+        core, router: router, serverKey: serverKey, handlers: SessionHandlers(note: onNote, keep: onToken))
     }
   }
 

@@ -16,6 +16,8 @@ public struct Topology: Sendable, Hashable {
   public let assignment: Assignment
   /// Where the log of events is kept.
   public let log: LogStore
+  /// Whether what is said over TCP is encrypted, and who says it proved. `none` only with loopback addresses.
+  public let security: Security
   /// How long everyone waits.
   public let timing: Timing
   /// What is asked of whoever logs in, and what an account may ask.
@@ -78,6 +80,14 @@ public struct Topology: Sendable, Hashable {
     case available
     /// Every master serves its share of the users.
     case spread
+  }
+
+  /// What protects connections over TCP.
+  public enum Security: String, Sendable, Hashable, CaseIterable {
+    /// ZeroMQ's CURVE: encryption, and proof of who is who.
+    case curve
+    /// Nothing.
+    case none
   }
 
   /// Where the log of events is kept.

@@ -19,7 +19,7 @@ extension Topology {
 /// Reads the sections one after the other, then checks them against each other.
 struct TopologyReader {
   static let keys =
-    ["router", "hosts", "clients", "assignment", "log", "state"]
+    ["router", "hosts", "clients", "assignment", "log", "state", "security"]
     + ["heartbeat", "liveness", "hang_timeout", "respawn_delay", "request_timeout"]
     + ["password_memory", "session_lifetime", "requests_per_second"]
   static let hostKeys = ["address", "masters", "first_port"]
@@ -36,8 +36,9 @@ struct TopologyReader {
     try checkOneMachine(hosts)
     return Topology(
       router: router.topology, hosts: hosts.map(\.topology), masters: masters(of: hosts), clients: try readClients(),
-      assignment: try keys["assignment"].choice(default: .available), log: log, timing: try readTiming(),
-      accounts: try readAccounts(), state: try readState())
+      assignment: try keys["assignment"].choice(default: .available), log: log,
+      security: try readSecurity(hosts: hosts), timing: try readTiming(), accounts: try readAccounts(),
+      state: try readState())
   }
 }
 
@@ -184,9 +185,21 @@ extension TopologyReader {
   private func described(_ ports: ClosedRange<Int>) -> String { "\(ports.lowerBound) to \(ports.upperBound)" }
 }
 
-// MARK: - Clients, log, times, accounts, state
+// MARK: - Clients, log, security, times, accounts, state
 
 extension TopologyReader {
+  /// Without encryption only where nobody else listens: on this machine.
+  private func readSecurity(hosts: [CheckedHost]) throws(TopologyError) -> Topology.Security {
+    let field = keys["security"]
+    let security: Topology.Security = try field.choice(default: .curve)
+    if security == .none, let host = hosts.first(where: { !$0.address.isLoopback }) {
+      throw field.error(
+        "none is allowed with loopback addresses only (127.0.0.1, ::1, …), and \(host.topology.name) has "
+          + "\(host.topology.address)")
+    }
+    return security
+  }
+
   private func readClients() throws(TopologyError) -> [String] {
     let list = keys["clients"]
     let fields = try list.list(of: "names")

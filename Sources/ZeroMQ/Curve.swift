@@ -21,6 +21,17 @@ public struct CurveKey: Hashable, Sendable {
     self.init(bytes: bytes)
   }
 
+  /// The key in a file of its text form; nil if there is no such file, or something else in it.
+  public init?(file path: String) {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: 42)
+    let count = read(descriptor, &bytes, bytes.count)
+    guard count >= 40, count == 40 || count == 41 && bytes[40] == UInt8(ascii: "\n") else { return nil }
+    self.init(z85: String(decoding: bytes[..<40], as: UTF8.self))
+  }
+
   /// The text form: 40 Z85 characters.
   public var z85: String { Z85.encode(bytes)! }
 }
@@ -55,6 +66,12 @@ public struct CurveKeypair: Hashable, Sendable {
     self.publicKey = publicKey
     self.secretKey = secretKey
   }
+}
+
+/// Shows no secret, wherever it is printed.
+extension CurveKeypair: CustomStringConvertible, CustomDebugStringConvertible {
+  public var description: String { "the keys of \(publicKey.z85)" }
+  public var debugDescription: String { description }
 }
 
 /// Z85, ZeroMQ's text form of binary data (RFC 32/Z85): 5 characters for 4 bytes.

@@ -39,6 +39,13 @@ public struct MonitorEvent: Equatable, Sendable {
   public let value: Int32
 }
 
+extension MonitorEvent {
+  /// The code of `handshakeFailedProtocol` for a peer with another mechanism than the socket's: with CURVE, one without encryption.
+  public static let mechanismMismatch: Int32 = ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+  /// The code of `handshakeFailedProtocol` for what can't be decrypted: the peer has another key of the server in mind.
+  public static let cryptographicFailure: Int32 = ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC
+}
+
 /// Reads the events of one socket.
 ///
 /// Poll `socket` for `.readable`, then call `next()` until nil. Drain it as long as it exists: events that nobody
@@ -106,16 +113,15 @@ public enum MonitoredEvents: Sendable {
   case all
   /// Those that say that a connection is lost, or could not be made.
   case failures
-  /// Connections that end before the handshake has succeeded.
-  case failedGreetings
+  /// Handshakes that failed: what a server wants to know of who knocks.
+  case failedHandshakes
 
   fileprivate var mask: Int32 {
     switch self {
     case .all: return ZMQ_EVENT_ALL
     case .failures:
-      return ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED
-        | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-    case .failedGreetings:
+      return ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED | Self.failedHandshakes.mask
+    case .failedHandshakes:
       return ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
         | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
     }

@@ -12,7 +12,7 @@ struct TinySNS: ParsableCommand {
       master that starts it again when it crashes. `tinysns client NAME` is the way in for a person.
       """,
     groupedSubcommands: [
-      CommandGroup(name: "The cluster", subcommands: [Up.self, Down.self, Status.self]),
+      CommandGroup(name: "The cluster", subcommands: [Up.self, Down.self, Status.self, Keys.self]),
       CommandGroup(
         name: "Using it",
         subcommands: [

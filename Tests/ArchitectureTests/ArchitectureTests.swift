@@ -86,7 +86,7 @@ enum Repository {
   static let allowed: [String: Set<String>] = [
     "CZMQ": [],
     "CSpawn": [],
-    "CLoad": ["CZMQ"],
+    "CLoad": ["CSodium", "CZMQ"],
     "CEdit": [],
     "CSodium": [],
     "Model": [],

@@ -177,6 +177,7 @@ extension RealProcesses {
         let master = try #require(try await cluster.status(when: "one serves") { $0.available != nil }.available)
         let context = try Context()
         let socket = try context.makeSocket(.dealer)
+        try cluster.introduce(socket, as: try CurveKeypair.generate())
         try socket.connect(try #require(master.requests))
         func ask(_ number: UInt64, _ body: Request.Body) async throws -> Reply.Body {
           _ = try socket.send(Wire.encode(Request(number: number, body: body)))

@@ -45,31 +45,38 @@ extension RealProcesses {
       return calls
     }
 
+    /// Posts a text, and gives its master's system calls from then on.
+    private func callsWhilePosting(_ text: String, _ cluster: Cluster) async throws -> [Call] {
+      try await cluster.register("alice")
+      let master = try #require(try await cluster.status(when: "one serves") { $0.available != nil }.available?.pid)
+      let file = cluster.folder + "/trace.txt"
+      let trace = try Command(
+        [
+          "-f", "-s", "8192", "-o", file, "-p", "\(master)", "-e",
+          "trace=fdatasync,fsync,pwrite64,sendto,sendmsg,write,recvfrom",
+        ], in: cluster.folder, program: Self.strace)
+      defer { trace.kill(SIGINT) }
+      // The trace is on when the beats are in it.
+      try await eventually("strace is attached") {
+        !((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").isEmpty
+      }
+      try await cluster.post("alice", text)
+      try await eventually("the post is in the trace") {
+        try String(contentsOfFile: file, encoding: .utf8).contains(text)
+      }
+      trace.kill(SIGINT)
+      _ = try await trace.end()
+      return calls(in: try String(contentsOfFile: file, encoding: .utf8))
+    }
+
+    private func freshText() -> String { "durable-\(UInt32.random(in: 0...UInt32.max))" }
+
     @Test("a post is written, then synced, and only then acknowledged", hasStrace)
     func syncsBeforeItAcknowledges() async throws {
-      try await Cluster.with(masters: 1) { cluster in
-        try await cluster.register("alice")
-        let master = try #require(try await cluster.status(when: "one serves") { $0.available != nil }.available?.pid)
-        let file = cluster.folder + "/trace.txt"
-        let trace = try Command(
-          [
-            "-f", "-s", "8192", "-o", file, "-p", "\(master)", "-e",
-            "trace=fdatasync,fsync,pwrite64,sendto,sendmsg,write,recvfrom",
-          ], in: cluster.folder, program: Self.strace)
-        defer { trace.kill(SIGINT) }
-        // The trace is on when the beats are in it.
-        try await eventually("strace is attached") {
-          !((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").isEmpty
-        }
-        let text = "durable-\(UInt32.random(in: 0...UInt32.max))"
-        try await cluster.post("alice", text)
-        try await eventually("the post is in the trace") {
-          try String(contentsOfFile: file, encoding: .utf8).contains(text)
-        }
-        trace.kill(SIGINT)
-        _ = try await trace.end()
-
-        let calls = calls(in: try String(contentsOfFile: file, encoding: .utf8))
+      // Without encryption, so that the post can be seen coming.
+      try await Cluster.with(masters: 1, "security: none") { cluster in
+        let text = freshText()
+        let calls = try await callsWhilePosting(text, cluster)
         let asked = try #require(calls.firstIndex { $0.name == "recvfrom" && $0.line.contains(text) })
         let written = try #require(calls.firstIndex { $0.name == "pwrite64" && $0.line.contains(text) })
         let answered = try #require(
@@ -82,6 +89,23 @@ extension RealProcesses {
           })
         #expect(calls[synced].line.hasSuffix("= 0"))
         #expect(asked < written && written < synced && synced < answered, "\(calls[asked...answered].map(\.line))")
+      }
+    }
+
+    @Test("what a master receives and sends can't be read on its way", hasStrace)
+    func encrypted() async throws {
+      try await Cluster.with(masters: 2) { cluster in
+        _ = try await cluster.run("client", "alice")
+        let watcher = try Watcher(cluster, of: "alice")
+        try await watcher.live(cluster, author: "alice")
+        let text = freshText()
+        let calls = try await callsWhilePosting(text, cluster)
+        #expect(calls.contains { $0.name == "pwrite64" && $0.line.contains(text) })
+        // It came in, was acknowledged, went to the other master and to the watcher.
+        #expect(calls.count { $0.name == "recvfrom" || $0.name.hasPrefix("send") } > 4)
+        for call in calls where call.name != "pwrite64" {
+          #expect(!call.line.contains("durable-") && !call.line.contains("alice"), "\(call.line)")
+        }
       }
     }
   }

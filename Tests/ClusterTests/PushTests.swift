@@ -18,13 +18,17 @@ extension RealProcesses {
       return message.copyFrames()
     }
 
-    @Test("a subscription is answered by a marker, and each post by an update with the next number")
-    func markerAndUpdates() async throws {
-      try await Cluster.with(masters: 1) { cluster in
+    @Test(
+      "a subscription is answered by a marker, and each post by an update with the next number",
+      arguments: ["curve", "none"])
+    func markerAndUpdates(security: String) async throws {
+      try await Cluster.with(masters: 1, "security: \(security)") { cluster in
         try await cluster.register("alice")
         let master = try #require(try await cluster.status(when: "one serves") { $0.available != nil }.available)
         let context = try Context()
+        let keys = try CurveKeypair.generate()
         let requests = try context.makeSocket(.dealer)
+        try cluster.introduce(requests, as: keys)
         try requests.connect(try #require(master.requests))
         func ask(_ number: UInt64, _ body: Request.Body) async throws -> Reply.Body {
           _ = try requests.send(Wire.encode(Request(number: number, body: body)))
@@ -43,11 +47,13 @@ extension RealProcesses {
         }
         let updates = try context.makeSocket(.sub)
         try updates.set(.sendHighWaterMark(0))
+        try cluster.introduce(updates, as: keys)
         try updates.connect(try #require(master.timelines))
         try updates.set(.subscribe(Wire.encode(watching.topic)))
         // Somebody who has no topic, and asks for everything, or for all that begins like it.
         let curious = try context.makeSocket(.sub)
         try curious.set(.sendHighWaterMark(0))
+        try cluster.introduce(curious, as: keys)
         try curious.connect(try #require(master.timelines))
         try curious.set(.subscribe([]), .subscribe([Wire.encode(watching.topic)[0]]))
         let marker = try await Self.receive(updates, frames: 2)

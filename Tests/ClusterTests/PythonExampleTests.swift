@@ -30,7 +30,10 @@ extension RealProcesses {
 
     private func watch(_ cluster: Cluster, _ arguments: String...) throws -> Command {
       try Command(
-        [Self.example.appending(path: "watch.py").path, "--router", cluster.router] + arguments, in: cluster.folder,
+        [
+          Self.example.appending(path: "watch.py").path, "--router", cluster.router, "--server-key-file",
+          cluster.keyFile("cluster.pub"),
+        ] + arguments, in: cluster.folder,
         program: try #require(Self.python))
     }
 

@@ -138,14 +138,14 @@ struct Refusal: Sendable, CustomTestStringConvertible {
   func types(refusal: Refusal) { expect(refusal) }
 
   private static let topKeys =
-    "router, hosts, clients, assignment, log, state, heartbeat, liveness, hang_timeout, respawn_delay, request_timeout, "
-    + "password_memory, session_lifetime, requests_per_second"
+    "router, hosts, clients, assignment, log, state, security, heartbeat, liveness, hang_timeout, respawn_delay, "
+    + "request_timeout, password_memory, session_lifetime, requests_per_second"
 
   @Test(arguments: [
     Refusal("log: sqlite\n\nheartbeet: 100ms\n", "3: heartbeet: unknown key; did you mean heartbeat?"),
     Refusal("hang-timeout: 5s", "1: hang-timeout: unknown key; did you mean hang_timeout?"),
     Refusal("Hosts: {}", "1: Hosts: unknown key; did you mean hosts?"),
-    Refusal("security: none", "1: security: unknown key; allowed: \(topKeys)"),
+    Refusal("certificates: none", "1: certificates: unknown key; allowed: \(topKeys)"),
     Refusal("<<: 1", "1: <<: unknown key; allowed: \(topKeys)"),
     Refusal("\"a\\nb \": 1", "1: \"a\\nb \": unknown key; allowed: \(topKeys)"),
     Refusal("router:\n  host: local\n  prot: 3010\n", "3: router.prot: unknown key; did you mean port?"),
@@ -275,6 +275,13 @@ struct Refusal: Sendable, CustomTestStringConvertible {
       "clients:\n  - alice\n  - bob\n  - alice\n", "4: clients[3]: \"alice\" is in the list already; every name once"),
     Refusal(
       "clients: [\(String(repeating: "a, ", count: 65))]", "1: clients: expected at most 64 names, found 65"),
+    Refusal("security: tls", "1: security: expected curve or none, found \"tls\""),
+    Refusal(
+      "hosts:\n  a: { address: 192.0.2.7 }\nsecurity: none",
+      "3: security: none is allowed with loopback addresses only (127.0.0.1, ::1, …), and a has 192.0.2.7"),
+    Refusal(
+      "security: none\nhosts:\n  a: { address: sns.example }\n",
+      "1: security: none is allowed with loopback addresses only (127.0.0.1, ::1, …), and a has sns.example"),
     Refusal("assignment: round-robin", "1: assignment: expected available or spread, found \"round-robin\""),
     Refusal("assignment: Available", "1: assignment: expected available or spread, found \"Available\""),
     Refusal("log: mysql", "1: log: expected sqlite, found \"mysql\""),

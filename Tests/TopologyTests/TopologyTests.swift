@@ -45,6 +45,7 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(topology.clients == [])
     #expect(topology.assignment == .available)
     #expect(topology.log == .sqlite)
+    #expect(topology.security == .curve)
     #expect(topology.state == "/srv/sns/var")
     #expect(topology.timing == Topology.Timing())
     #expect(topology.accounts == Topology.Accounts())
@@ -72,6 +73,7 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
         - no
       assignment: spread
       log: sqlite
+      security: none
       state: /tmp/sns
       heartbeat: 20ms
       liveness: 0.06s
@@ -84,6 +86,7 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
       """)
     #expect(topology.router == Topology.Router(host: "b", address: "127.0.0.2", port: 4000))
     #expect(topology.hosts.map(\.name) == ["a", "b"])
+    #expect(topology.security == .none)
     #expect(topology.masters.map(\.name) == ["master-1", "master-2", "master-3"])
     #expect(topology.masters.map(\.host) == ["a", "a", "b"])
     #expect(topology.masters.map(\.address) == ["127.0.0.1", "127.0.0.1", "127.0.0.2"])

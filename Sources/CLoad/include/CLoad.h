@@ -1,5 +1,5 @@
 // A load generator: one thread, raw sockets and epoll, for Tiny SNS and for those it is compared with. The same code sends,
-// receives, counts and takes the time, whatever protocol a server speaks: ZeroMQ's ZMTP 3.0, Redis's RESP or NATS's.
+// receives, counts and takes the time, whatever protocol a server speaks: ZeroMQ's ZMTP 3.0 (without encryption or with CURVE), Redis's RESP or NATS's.
 //
 // What is sent is prepared by the caller: a body is a Request of Tiny SNS without its number, or a whole command of a peer.
 #pragma once
@@ -46,6 +46,8 @@ typedef struct {
   uint16_t port;
   /// Where watchers of Tiny SNS connect.
   uint16_t updates_port;
+  /// The 32 bytes of the public key that Tiny SNS has to prove (CURVE); NULL: nothing is encrypted.
+  const uint8_t *_Nullable server_key;
 
   /// Connections that make requests.
   uint32_t sessions;

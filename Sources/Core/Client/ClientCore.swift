@@ -54,6 +54,8 @@ public enum ClientNote: Hashable, Sendable {
   /// No master is to be had; asking again after this time.
   case waiting(Interval)
   case loginRefused(Refusal)
+  /// The router, or whatever answers in its place, does not have the key that it should. Told by the shell, once.
+  case routerNotProved
 }
 
 /// The logic of a client with one session.

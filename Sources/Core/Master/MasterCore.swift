@@ -23,6 +23,8 @@ public struct MasterCore: Sendable {
   struct Session: Sendable {
     var client: ClientID
     var account: AccountID
+    /// What its connections prove.
+    var key: PeerKey?
     var lastHeard: Instant
     /// Of the login.
     var address: PeerAddress
@@ -66,6 +68,12 @@ public struct MasterCore: Sendable {
     var since: Instant
   }
 
+  /// A key whose session watches a topic.
+  struct Hearer: Hashable, Sendable {
+    var key: PeerKey
+    var topic: Topic
+  }
+
   /// A read of older posts under way.
   struct PendingRead: Sendable {
     var peer: PeerID
@@ -99,6 +107,8 @@ public struct MasterCore: Sendable {
   /// Unanswered requests by connection: those that wait for the log. Whatever becomes of the session, they are counted until answered.
   var inFlight: [PeerID: Int] = [:]
   var watches = WatchTable()
+  /// Who may subscribe to what, and how many sessions say so.
+  var hearers: [Hearer: Int] = [:]
   var waiting = Deque<Waiting>()
   var commit: Commit?
   var isCatchingUp = false
@@ -117,6 +127,8 @@ public struct MasterCore: Sendable {
     burst: Limits.attemptsPerAddress, every: Limits.attemptsPerAddressEvery, keysMax: Limits.attemptsTracked)
   var attemptsByLoopback = KeyedBuckets<String>(
     burst: Limits.attemptsPerLoopback, every: Limits.attemptsPerLoopbackEvery, keysMax: Limits.attemptsTracked)
+  /// Attempts whose outcome is not known yet, by name and by place.
+  var attemptsUnderWay: [String: Int] = [:]
   var rates: AccountRates
   var reads: [ReadID: PendingRead] = [:]
   var lastRead: UInt64 = 0
@@ -389,6 +401,7 @@ public struct MasterCore: Sendable {
       if let index = session.topics.firstIndex(of: topic) {
         sessions[peer]!.topics.remove(at: index)
         watches.unwatch(topic)
+        noteHearer(session.key, of: topic, -1)
       }
       reply(.unwatched, request.number, peer, into: &actions)
     }
@@ -415,8 +428,33 @@ public struct MasterCore: Sendable {
     close(peer, into: &actions) { .sessionLost($0) }
   }
 
+  /// Whether a subscription to a topic counts: a session watches a timeline under it, and it is the subscriber's own.
+  public func mayHear(_ topic: Topic, _ peer: Standing) -> Bool {
+    switch peer {
+    case .unproved: return isWatched(topic)
+    case .client(let key): return hearers[Hearer(key: key, topic: topic)] != nil
+    case .member: return false
+    }
+  }
+
   /// Whether some session watches a timeline under this topic.
   public func isWatched(_ topic: Topic) -> Bool { watches.position(of: topic) != nil }
+
+  private mutating func noteHearer(_ key: PeerKey?, of topic: Topic, _ change: Int) {
+    guard let key else { return }
+    let hearer = Hearer(key: key, topic: topic)
+    let count = hearers[hearer, default: 0] + change
+    hearers[hearer] = count == 0 ? nil : count
+  }
+
+  /// A topic's subscribers can't be relied on: nothing is published on it from now on. Whoever watches it begins anew.
+  public mutating func abandon(_ topic: Topic, into actions: inout [MasterAction]) {
+    let watchers = sessions.filter { $0.value.topics.contains(topic) }
+    for peer in watchers.keys.sorted() {
+      reply(.goodbye, 0, peer, into: &actions)
+      closeQuietly(peer)
+    }
+  }
 
   /// Somebody subscribed to a topic: it learns the topic's next number.
   public mutating func onSubscribed(_ topic: Topic, into actions: inout [MasterAction]) {
@@ -553,6 +591,7 @@ public struct MasterCore: Sendable {
     let fresh = Topic(high: random.next(), low: random.next())
     let watching = watches.watch(key, authors: state.authors(of: key), freshTopic: fresh)
     sessions[peer]!.topics.append(watching.topic)
+    noteHearer(session.key, of: watching.topic, 1)
     reply(.watching(watching), number, peer, into: &actions)
   }
 
@@ -576,7 +615,10 @@ public struct MasterCore: Sendable {
     if peersByClient[session.client] == peer { peersByClient[session.client] = nil }
     let left = sessionsByAccount[session.account, default: 1] - 1
     sessionsByAccount[session.account] = left == 0 ? nil : left
-    for topic in session.topics { watches.unwatch(topic) }
+    for topic in session.topics {
+      watches.unwatch(topic)
+      noteHearer(session.key, of: topic, -1)
+    }
   }
 
   /// Sends every client to the router. Their unanswered requests are repeated where they go.

@@ -101,8 +101,8 @@ extension MasterCore {
       return
     }
     if case .password = proof {
-      if let wait = beginAttempt(hello.user, from: address, at: now) {
-        refuseTooManyAttempts(wait, number, peer, into: &actions)
+      if let refusal = beginAttempt(hello.user, from: address, at: now) {
+        reply(.refused(refusal), number, peer, into: &actions)
         return
       }
     }
@@ -197,6 +197,7 @@ extension MasterCore {
     if let failedFor = login.failedFor, failedFor == credential {
       // Still the same: it was wrong, not new.
       endRequest(of: login.peer)
+      endAttempt(hello.user, from: login.address)
       refuseCredentials(of: login, into: &actions)
       return
     }
@@ -306,7 +307,8 @@ extension MasterCore {
       return
     }
     let granted = token(for: login, account)
-    var session = Session(client: hello.client, account: account, lastHeard: now, address: login.address)
+    var session = Session(
+      client: hello.client, account: account, key: hello.key, lastHeard: now, address: login.address)
     if case .operatorOfCluster = login.claims?.holder { session.isOperators = true }
     session.token = granted?.id ?? login.claims?.id
     session.tokenExpires = granted?.expires ?? login.claims?.expires ?? .zero
@@ -368,36 +370,55 @@ extension MasterCore {
 
   // MARK: Attempts
 
-  /// Counts an attempt at a name's password as failed until it succeeds; returns how long to wait if there were too many.
-  private mutating func beginAttempt(_ name: String, from address: PeerAddress, at now: Instant) -> Interval? {
-    if let wait = attemptsByName.take(name, at: now) { return wait }
+  /// Counts an attempt at a name's password as failed until it succeeds. Says why there can be none now: too many have failed,
+  /// or too many are under way, none of which need be wrong.
+  private mutating func beginAttempt(_ name: String, from address: PeerAddress, at now: Instant) -> Refusal? {
+    let place = Self.place(address)
+    if let wait = attemptsByName.take(name, at: now) {
+      return tooMany(wait, areUnderWay: attemptsUnderWay[name] != nil)
+    }
     let wait =
       address.isLoopback
       ? attemptsByLoopback.take(address.network, at: now) : attemptsByAddress.take(address.network, at: now)
-    if wait != nil { attemptsByName.giveBack(name, at: now) }
-    return wait
+    if let wait {
+      attemptsByName.giveBack(name, at: now)
+      return tooMany(wait, areUnderWay: attemptsUnderWay[place] != nil)
+    }
+    attemptsUnderWay[name, default: 0] += 1
+    attemptsUnderWay[place, default: 0] += 1
+    return nil
   }
+
+  private func tooMany(_ wait: Interval, areUnderWay: Bool) -> Refusal {
+    if areUnderWay { return Refusal(.limit, "too many logins at once", retryAfter: 200) }
+    let milliseconds = UInt32(clamping: wait.milliseconds)
+    return Refusal(
+      .tooManyAttempts, "too many wrong passwords; wait \((milliseconds + 999) / 1_000) s", retryAfter: milliseconds)
+  }
+
+  /// An attempt has ended: it was wrong, or is forgiven besides.
+  private mutating func endAttempt(_ name: String, from address: PeerAddress) {
+    for key in [name, Self.place(address)] {
+      guard let count = attemptsUnderWay[key] else { continue }
+      attemptsUnderWay[key] = count == 1 ? nil : count - 1
+    }
+  }
+
+  /// No name begins like this.
+  private static func place(_ address: PeerAddress) -> String { "@" + address.network }
 
   private mutating func forgiveAttempt(_ login: Login, at now: Instant) {
     if case .password = login.hello.proof { forgiveAttempt(login.hello.user, from: login.address, at: now) }
   }
 
   private mutating func forgiveAttempt(_ name: String, from address: PeerAddress, at now: Instant) {
+    endAttempt(name, from: address)
     attemptsByName.giveBack(name, at: now)
     if address.isLoopback {
       attemptsByLoopback.giveBack(address.network, at: now)
     } else {
       attemptsByAddress.giveBack(address.network, at: now)
     }
-  }
-
-  private func refuseTooManyAttempts(
-    _ wait: Interval, _ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]
-  ) {
-    let milliseconds = UInt32(clamping: wait.milliseconds)
-    refuse(
-      number, peer, .tooManyAttempts, "too many wrong passwords; wait \((milliseconds + 999) / 1_000) s",
-      retryAfter: milliseconds, into: &actions)
   }
 
   // MARK: New passwords
@@ -424,8 +445,8 @@ extension MasterCore {
       return
     }
     let name = state.name(of: session.account)
-    if !session.isOperators, let wait = beginAttempt(name, from: session.address, at: now) {
-      refuseTooManyAttempts(wait, number, peer, into: &actions)
+    if !session.isOperators, let refusal = beginAttempt(name, from: session.address, at: now) {
+      reply(.refused(refusal), number, peer, into: &actions)
       return
     }
     guard beginRequest(number, of: peer, into: &actions) else {
@@ -450,6 +471,7 @@ extension MasterCore {
     let name = state.name(of: job.account)
     switch outcome {
     case .wrong:
+      endAttempt(name, from: job.address)
       endRequest(of: job.peer)
       refuse(job.number, job.peer, .credentials, "the old password is wrong", into: &actions)
     case .failed(let reason):

@@ -105,6 +105,8 @@ public struct SupervisorCore: Sendable {
     var isBlocking = false
     var wasBlocking = false
     var youngDeaths: Int64 = 0
+    /// It was told to stop in order to be started again.
+    var comesBackAtOnce = false
     /// It ran under this supervisor before.
     var hasRun = false
     var respawns: UInt32 = 0
@@ -177,6 +179,24 @@ public struct SupervisorCore: Sendable {
       }
     }
     exitIfDone(into: &actions)
+  }
+
+  /// Stops the children that are servers, and starts each again as soon as it is gone; what waits for its start is started now.
+  public mutating func restart(at now: Instant, into actions: inout [SupervisorAction]) {
+    guard !isStopping else { return }
+    for (name, child) in children where child.policy.beats {
+      switch child.phase {
+      case .running(let pid):
+        children[name]!.phase = .stopping(pid: pid, killAt: now + child.policy.grace)
+        children[name]!.comesBackAtOnce = true
+        actions.append(.terminate(name))
+      case .waiting:
+        children[name]!.phase = .looking
+        forget(name, into: &actions)
+        actions.append(.look(name))
+      case .looking, .dying, .stopping, .stopped: break
+      }
+    }
   }
 
   private mutating func exitIfDone(into actions: inout [SupervisorAction]) {
@@ -326,6 +346,13 @@ public struct SupervisorCore: Sendable {
       children[name]!.phase = .stopped
       actions.append(.note(.stopped(name, pid: pid)))
       exitIfDone(into: &actions)
+      return
+    }
+    if child.comesBackAtOnce {
+      children[name]!.comesBackAtOnce = false
+      children[name]!.phase = .looking
+      actions.append(.note(.stopped(name, pid: pid)))
+      actions.append(.look(name))
       return
     }
     let delay = delay(name, livedLong: livedLong(child, at: now))

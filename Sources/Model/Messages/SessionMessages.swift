@@ -43,6 +43,8 @@ public struct Hello: Hashable, Sendable {
   public var newest: EventID
   /// Nil proves nothing, and opens nothing.
   public var proof: Proof?
+  /// No part of the message: the key that its connection has proved, noted by whoever received it.
+  public var key: PeerKey?
 
   public init(
     version: UInt32 = Hello.currentVersion, client: ClientID, user: String, register: Bool, newest: EventID,

@@ -27,10 +27,12 @@ public struct MasterOptions: Sendable {
   public var folder: StateFolder
   /// The supervisor that wants its beats.
   public var supervisor: String
+  public var security: TransportSecurity
 
   public init(
     name: String, requests: String, timelines: String, log: String, router: String, timing: Timing,
-    assignment: Assignment, rules: AccountRules, passwordMemory: Int, folder: StateFolder, supervisor: String
+    assignment: Assignment, rules: AccountRules, passwordMemory: Int, folder: StateFolder, supervisor: String,
+    security: TransportSecurity
   ) {
     self.name = name
     self.requests = requests
@@ -43,21 +45,24 @@ public struct MasterOptions: Sendable {
     self.passwordMemory = passwordMemory
     self.folder = folder
     self.supervisor = supervisor
+    self.security = security
   }
 }
 
 /// A master server as a process.
 ///
-/// Four threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords.
-/// libzmq has its own I/O thread.
+/// Five threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords; the
+/// gatekeeper. libzmq has its own I/O thread.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
     case signals, bell, requests, timelines, mesh, router, supervisor
-    case requestGreetings, timelineGreetings, meshGreetings
+    case requestsHandshakes, timelinesHandshakes, meshHandshakes
   }
 
   /// Messages of one socket handled before the others have their turn.
   private static let messagesPerTurn = 1_000
+  /// As many as are there, if possible; see `receiveSubscriptions`.
+  private static let subscriptionsPerTurn = 20_000
 
   /// Messages of a push before everything else has its turn.
   private static let pushesPerTurn = 128
@@ -67,26 +72,30 @@ public struct MasterServer: ~Copyable {
 
   private struct Sockets: ~Copyable {
     let context: Context
+    let gatekeeper: Gatekeeper?
+    let isGuarded: Bool
     var requests: ServerSocket
     /// Timeline updates to watchers.
     let timelines: Socket
-    let timelineGreetings: GreetingWatch
     let timelinesEndpoint: String
+    let timelinesHandshakes: HandshakeWatch
     /// This master's commits to the others.
     let mesh: Socket
-    let meshGreetings: GreetingWatch
     let meshEndpoint: String
+    let meshHandshakes: HandshakeWatch
     /// The others' commits.
     let peers: Socket
     let router: Outlet
     let supervisor: Outlet
 
-    init(_ options: MasterOptions) throws(NodeError) {
+    init(_ options: MasterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(NodeError) {
       var endpoint = options.requests
       do throws(ZMQError) {
         let context = try Context(maxSockets: 256)
+        let keeper = try keys.map { keys throws(ZMQError) in try Gatekeeper(context, keys: keys, logger: logger) }
         let requests = try ServerSocket(
-          context, endpoint: endpoint, queued: Int(Limits.repliesQueued), maxBytes: Limits.requestBytes)
+          context, endpoint: endpoint, queued: Int(Limits.repliesQueued), maxBytes: Limits.requestBytes,
+          gate: keeper.map { ($0, .requests) })
 
         endpoint = options.timelines
         let timelines = try context.makeSocket(.xpub)
@@ -94,7 +103,8 @@ public struct MasterServer: ~Copyable {
           .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
           .maxMessageSize(Limits.subscriptionBytes), .backlog(4_096), .handshakeInterval(.seconds(5)),
           .ipv6(endpoint.contains("[")))
-        let timelineGreetings = try GreetingWatch(of: timelines)
+        try keeper?.guardSocket(timelines, as: .timelines)
+        let timelinesHandshakes = try HandshakeWatch(of: timelines, encrypted: keeper != nil)
         let timelinesEndpoint = try timelines.bind(endpoint)
 
         endpoint = options.log
@@ -102,26 +112,31 @@ public struct MasterServer: ~Copyable {
         try mesh.set(
           .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes), .handshakeInterval(.seconds(5)),
           .ipv6(endpoint.contains("[")))
-        let meshGreetings = try GreetingWatch(of: mesh)
+        try keeper?.guardSocket(mesh, as: .log)
+        let meshHandshakes = try HandshakeWatch(of: mesh, encrypted: keeper != nil)
         let meshEndpoint = try mesh.bind(endpoint)
 
         let peers = try context.makeSocket(.sub)
         try peers.set(
           .subscribe([]), .receiveHighWaterMark(1_000), .maxMessageSize(Limits.messageBytes), .keepAlive,
           .reconnect(every: .milliseconds(50), atMost: .seconds(1)), .ipv6(endpoint.contains("[")))
+        try keeper?.introduce(peers)
 
-        let router = try Outlet(context, endpoint: options.router, maxBytes: Limits.messageBytes)
+        let router = try Outlet(
+          context, endpoint: options.router, maxBytes: Limits.messageBytes, keeper: keeper)
         let supervisor = try Outlet(
           context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes)
         self.context = context
+        gatekeeper = keeper
         self.requests = requests
         self.timelines = timelines
-        self.timelineGreetings = timelineGreetings
         self.timelinesEndpoint = timelinesEndpoint
+        self.timelinesHandshakes = timelinesHandshakes
         self.mesh = mesh
-        self.meshGreetings = meshGreetings
         self.meshEndpoint = meshEndpoint
+        self.meshHandshakes = meshHandshakes
         self.peers = peers
+        isGuarded = keeper != nil
         self.router = router
         self.supervisor = supervisor
       } catch {
@@ -148,6 +163,8 @@ public struct MasterServer: ~Copyable {
   /// What tells positions of topics, and must not overtake the pushes that came before it: behind so many of them.
   private var behindPushes: Deque<(turns: Int, action: MasterAction)> = []
   private var message = Message()
+  /// libzmq mistakes subscribers for each other; see `receiveSubscriptions`.
+  private var isMisled = false
   private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
   private var hasExited = false
   private var failure: String?
@@ -156,17 +173,20 @@ public struct MasterServer: ~Copyable {
 
   /// Takes the name, binds the ports, starts the threads.
   public init(_ options: MasterOptions, openLog: @escaping LogOpener) throws(NodeError) {
+    umask(0o077)  // whatever it makes, sockets too, is its owner's alone
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
     let signals = try StopSignals()
     let seal = TokenSeal(key: try KeyFolder(in: options.folder).tokenKey())
     _ = tinysns_set_limit_nofile_max()
-    let sockets = try Sockets(options)
+    let logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
+    let keys = try options.security.keys(in: options.folder)
+    let sockets = try Sockets(options, keys, logger)
     let bell = tinysns_eventfd()
     guard bell >= 0 else { throw .system("no event descriptor", bell) }
     self.bell = bell
     self.options = options
-    logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
+    self.logger = logger
     results = Mailbox(bell: bell)
     commits = CommitThread(open: openLog, results: results)
     reader = ReaderThread(open: openLog, results: results)
@@ -216,10 +236,10 @@ public struct MasterServer: ~Copyable {
     try poller.add(sockets.router.socket, token: Token.router.rawValue, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
     try poller.add(
-      sockets.requests.greetings.monitor.socket, token: Token.requestGreetings.rawValue, interest: .readable)
+      sockets.requests.handshakes.monitor.socket, token: Token.requestsHandshakes.rawValue, interest: .readable)
     try poller.add(
-      sockets.timelineGreetings.monitor.socket, token: Token.timelineGreetings.rawValue, interest: .readable)
-    try poller.add(sockets.meshGreetings.monitor.socket, token: Token.meshGreetings.rawValue, interest: .readable)
+      sockets.timelinesHandshakes.monitor.socket, token: Token.timelinesHandshakes.rawValue, interest: .readable)
+    try poller.add(sockets.meshHandshakes.monitor.socket, token: Token.meshHandshakes.rawValue, interest: .readable)
     var ready: [Ready] = []
     core.start(at: Clock.now(), into: &actions)
     try carryOut()
@@ -237,12 +257,9 @@ public struct MasterServer: ~Copyable {
         case .mesh: try receiveMesh(at: now)
         case .router: try receiveRouter(at: now)
         case .supervisor: try drain(sockets.supervisor.socket)
-        case .requestGreetings:
-          while let what = try sockets.requests.greetings.next() { complain(what, "requests", at: now) }
-        case .timelineGreetings:
-          while let what = try sockets.timelineGreetings.next() { complain(what, "timelines", at: now) }
-        case .meshGreetings:
-          while let what = try sockets.meshGreetings.next() { complain(what, "log", at: now) }
+        case .requestsHandshakes: refuse(try sockets.requests.handshakes.read(), "requests", at: now)
+        case .timelinesHandshakes: refuse(try sockets.timelinesHandshakes.read(), "timelines", at: now)
+        case .meshHandshakes: refuse(try sockets.meshHandshakes.read(), "log", at: now)
         }
         try carryOut()
       }
@@ -280,10 +297,11 @@ public struct MasterServer: ~Copyable {
         if let peer { core.onMalformed(from: peer, into: &actions) }
       case .message(let peer):
         do throws(WireError) {
-          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
+          var request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
             try Wire.decodeRequest(bytes)
           }
-          if case .hello(let hello) = request.body {
+          if case .hello(var hello) = request.body {
+            if case .client(let key) = sockets.requests.standing { hello.key = key }
             onHello(hello, number: request.number, from: peer, at: now)
           } else {
             core.onRequest(request, from: peer, at: now, into: &actions)
@@ -313,22 +331,42 @@ public struct MasterServer: ~Copyable {
     complain("a message is \(error.explanation)", "requests", at: now)
   }
 
-  /// A subscription counts if it is to a topic that some session watches: whoever asks for less (every prefix would match) or
-  /// guesses hears nothing.
+  /// A subscription counts if it is to a topic that the subscriber's own session watches: whoever asks for less (every prefix would
+  /// match), guesses, or has a topic from somebody else, hears nothing.
+  ///
+  /// libzmq 4.3.4 has two faults here, both open to any peer. A subscription whose connection has ended meanwhile is still handed up,
+  /// and to let it count is to send to freed memory. But then its cancellation, which no peer has sent, waits behind it: so what is
+  /// there is read to its end before anything is sent, and a topic that was cancelled after it was let count is given up for good.
+  /// And a message that is no subscription makes libzmq take the next ones for those of their neighbours: until all is read, none
+  /// counts.
   private mutating func receiveSubscriptions(at now: Instant) throws(ZMQError) {
-    for _ in 0..<Self.messagesPerTurn {
-      guard try sockets.timelines.receive(into: &message) == .received else { return }
+    var counted: Set<Topic> = []
+    for _ in 0..<Self.subscriptionsPerTurn {
+      guard try sockets.timelines.receive(into: &message) == .received else {
+        isMisled = false
+        return
+      }
+      if message.withBytes({ $0.isEmpty || $0.unsafeLoad(as: UInt8.self) > 1 }) {
+        isMisled = true
+        complain("a message that is no subscription", "timelines", at: now)
+        continue
+      }
       guard let (subscribe, topic) = message.withBytes({ Wire.decodeSubscription($0) }) else {
         complain("a subscription to what is no topic", "timelines", at: now)
         continue
       }
+      if isMisled { continue }
       if !subscribe {
         try sockets.timelines.set(.unsubscribe(Wire.encode(topic)))
-      } else if core.isWatched(topic) {
+        if counted.contains(topic), message.metadata("Socket-Type") == nil { core.abandon(topic, into: &actions) }
+      } else if core.mayHear(topic, sockets.isGuarded ? Gatekeeper.standing(of: message) : .unproved) {
         try sockets.timelines.set(.subscribe(Wire.encode(topic)))
+        counted.insert(topic)
         core.onSubscribed(topic, into: &actions)
       }
     }
+    // More than anybody needs: a flood. What is still unread may cancel what was let count.
+    for topic in counted.sorted() { core.abandon(topic, into: &actions) }
   }
 
   private mutating func receiveMesh(at now: Instant) throws(ZMQError) {
@@ -355,10 +393,18 @@ public struct MasterServer: ~Copyable {
     }
   }
 
+  private mutating func refuse(_ connections: [String], _ port: String, at now: Instant) {
+    for what in connections { warn("refused at the \(port) port: \(what)", at: now) }
+  }
+
   private mutating func complain(_ what: String, _ port: String, at now: Instant) {
-    let (isAdmitted, heldBack) = complaints.admit(at: now)
-    if heldBack > 0 { logger.warning("\(heldBack) more bad messages in the minute before") }
-    if isAdmitted { logger.warning("bad input on the \(port) port, the peer is shut out: \(what)") }
+    warn("bad input on the \(port) port, the peer is shut out: \(what)", at: now)
+  }
+
+  private mutating func warn(_ text: String, at now: Instant) {
+    let (isAdmitted, heldBack) = complaints.admit(text, at: now)
+    if heldBack > 0 { logger.warning("\(heldBack) more bad messages and connections in the minute before") }
+    if isAdmitted { logger.warning("\(text)") }
   }
 
   // MARK: What is to be done
@@ -451,8 +497,10 @@ public struct MasterServer: ~Copyable {
     }
   }
 
-  /// Sends the first frame of an update; its posts are to follow.
+  /// Sends the first frame of an update; its posts are to follow. Nothing is sent that nobody watches any more: what waited when
+  /// its topic was given up must not go out.
   private func sendHeader(_ position: Watching) throws(ZMQError) -> Bool {
+    guard core.isWatched(position.topic) else { return false }
     Wire.writeUpdateHeader(topic: position.topic, sequence: position.sequence, to: headerBuffer)
     return try sockets.timelines.send(UnsafeRawBufferPointer(headerBuffer), more: true) == .sent
   }

@@ -17,34 +17,44 @@ public struct RouterOptions: Sendable {
   public var folder: StateFolder
   /// The supervisor that wants its beats.
   public var supervisor: String
+  public var security: TransportSecurity
 
-  public init(endpoint: String, timing: Timing, assignment: Assignment, folder: StateFolder, supervisor: String) {
+  public init(
+    endpoint: String, timing: Timing, assignment: Assignment, folder: StateFolder, supervisor: String,
+    security: TransportSecurity
+  ) {
     self.endpoint = endpoint
     self.timing = timing
     self.assignment = assignment
     self.folder = folder
     self.supervisor = supervisor
+    self.security = security
   }
 }
 
 /// The routing server as a process.
 public struct RouterServer: ~Copyable {
-  private enum Token: Int { case signals, requests, greetings, supervisor }
+  private enum Token: Int { case signals, requests, handshakes, supervisor }
 
   /// Messages handled before the loop looks at its timers and signals again.
   private static let messagesPerTurn = 500
 
   private struct Sockets: ~Copyable {
     let context: Context
+    let gatekeeper: Gatekeeper?
     var requests: ServerSocket
     let supervisor: Outlet
 
-    init(_ options: RouterOptions) throws(ZMQError) {
+    init(_ options: RouterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(ZMQError) {
       let context = try Context(maxSockets: 64)
-      let requests = try ServerSocket(context, endpoint: options.endpoint, queued: 1_000, maxBytes: Limits.requestBytes)
+      let keeper = try keys.map { keys throws(ZMQError) in try Gatekeeper(context, keys: keys, logger: logger) }
+      let requests = try ServerSocket(
+        context, endpoint: options.endpoint, queued: 1_000, maxBytes: Limits.requestBytes,
+        gate: keeper.map { ($0, .router) })
       let supervisor = try Outlet(
         context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes)
       self.context = context
+      gatekeeper = keeper
       self.requests = requests
       self.supervisor = supervisor
     }
@@ -62,17 +72,20 @@ public struct RouterServer: ~Copyable {
 
   /// Takes the name, and binds the port.
   public init(_ options: RouterOptions) throws(NodeError) {
+    umask(0o077)  // whatever it makes, sockets too, is its owner's alone
     try options.folder.create()
     let lock = try NameLock("router", in: options.folder)
     let signals = try StopSignals()
+    let log = Logger(label: "router") { _ in ProcessLogHandler(name: "router") }
+    let keys = try options.security.keys(in: options.folder)
     let sockets: Sockets
     do throws(ZMQError) {
-      sockets = try Sockets(options)
+      sockets = try Sockets(options, keys, log)
     } catch {
       throw NodeError("the router can't listen at \(options.endpoint): \(error.text)")
     }
     self.options = options
-    log = Logger(label: "router") { _ in ProcessLogHandler(name: "router") }
+    self.log = log
     incarnation = Incarnation(UInt64(Clock.wall().milliseconds))
     self.sockets = sockets
     self.lock = lock
@@ -98,7 +111,7 @@ public struct RouterServer: ~Copyable {
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
     try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
     try poller.add(
-      sockets.requests.greetings.monitor.socket, token: Token.greetings.rawValue, interest: .readable)
+      sockets.requests.handshakes.monitor.socket, token: Token.handshakes.rawValue, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
     var ready: [Ready] = []
     var nextBeat = Clock.now()
@@ -117,7 +130,7 @@ public struct RouterServer: ~Copyable {
         switch Token(rawValue: item.token)! {
         case .signals: if signals.take() != nil { return }
         case .requests: try receive(at: now)
-        case .greetings: while let what = try sockets.requests.greetings.next() { complain(what, at: now) }
+        case .handshakes: for what in try sockets.requests.handshakes.read() { refuse(what, at: now) }
         case .supervisor: try drain(sockets.supervisor.socket)
         }
       }
@@ -136,6 +149,11 @@ public struct RouterServer: ~Copyable {
           let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
             try Wire.decodeRouterRequest(bytes)
           }
+          guard Authority.isForEverybody(request) || Authority.maySend(request, as: sockets.requests.standing) else {
+            sockets.requests.shutOutPeer(peer)
+            refuse("a peer that is no member and sent \(request.kind)", at: now)
+            continue
+          }
           core.onRequest(request, from: peer, at: now, into: &actions)
         } catch {
           sockets.requests.shutOutPeer(peer)
@@ -147,9 +165,17 @@ public struct RouterServer: ~Copyable {
   }
 
   private mutating func complain(_ what: String, at now: Instant) {
-    let (isAdmitted, heldBack) = complaints.admit(at: now)
-    if heldBack > 0 { log.warning("\(heldBack) more bad messages in the minute before") }
-    if isAdmitted { log.warning("bad input on the router's port, the peer is shut out: \(what)") }
+    warn("bad input on the router's port, the peer is shut out: \(what)", at: now)
+  }
+
+  private mutating func refuse(_ what: String, at now: Instant) {
+    warn("refused at the router's port: \(what)", at: now)
+  }
+
+  private mutating func warn(_ text: String, at now: Instant) {
+    let (isAdmitted, heldBack) = complaints.admit(text, at: now)
+    if heldBack > 0 { log.warning("\(heldBack) more bad messages and connections in the minute before") }
+    if isAdmitted { log.warning("\(text)") }
   }
 
   private mutating func carryOut(at now: Instant) throws(ZMQError) {
@@ -165,6 +191,20 @@ public struct RouterServer: ~Copyable {
         case .note(let note): log.log(level: note.level, "\(note.text)")
         }
       }
+    }
+  }
+}
+
+extension RouterRequest {
+  /// For a log line: a member's message by its name.
+  fileprivate var kind: String {
+    switch self {
+    case .locate: return "Locate"
+    case .status: return "Status"
+    case .register: return "Register"
+    case .beat: return "Beat"
+    case .leave: return "Leave"
+    case .alive: return "Alive"
     }
   }
 }

@@ -43,7 +43,7 @@ public struct SupervisorServer: ~Copyable {
     static let signals = 0
     static let beats = 1
     static let supervisor = 2
-    static let greetings = 3
+    static let handshakes = 3
     /// Children's process descriptors: this and up, in order.
     static let firstChild = 16
   }
@@ -83,9 +83,10 @@ public struct SupervisorServer: ~Copyable {
 
   /// Takes the name and listens for beats.
   public init(_ options: SupervisorOptions) throws(NodeError) {
+    umask(0o077)  // whatever it makes, sockets too, is its owner's alone
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
-    let signals = try StopSignals()
+    let signals = try StopSignals(and: [StopSignals.restart])
     let poller: EpollPoller
     do throws(ZMQError) { poller = try EpollPoller() } catch { throw NodeError("no epoll descriptor: \(error)") }
     let sockets: Sockets
@@ -131,7 +132,7 @@ public struct SupervisorServer: ~Copyable {
     try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals, interest: .readable)
     try poller.add(sockets.beats.socket, token: Token.beats, interest: .readable)
     try poller.add(sockets.supervisor.socket, token: Token.supervisor, interest: .readable)
-    try poller.add(sockets.beats.greetings.monitor.socket, token: Token.greetings, interest: .readable)
+    try poller.add(sockets.beats.handshakes.monitor.socket, token: Token.handshakes, interest: .readable)
     var ready: [Ready] = []
     var nextBeat = options.supervisor == nil ? Instant.distantFuture : Clock.now()
     var nextTick = tickInterval == nil ? Instant.distantFuture : Clock.now()
@@ -155,12 +156,17 @@ public struct SupervisorServer: ~Copyable {
       }
       for item in ready {
         switch item.token {
-        case Token.signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
+        case Token.signals:
+          switch signals.take() {
+          case nil: break
+          case StopSignals.restart: core.restart(at: now, into: &actions)
+          default: core.stop(at: now, into: &actions)
+          }
         case Token.beats: try receive(at: now)
         case Token.supervisor: try drain(sockets.supervisor.socket)
-        case Token.greetings:
-          while let what = try sockets.beats.greetings.next() {
-            options.logger.warning("bad input on the heartbeat socket: \(what)")
+        case Token.handshakes:
+          for what in try sockets.beats.handshakes.read() {
+            options.logger.warning("refused at the heartbeat socket: \(what)")
           }
         default: collect(item.token - Token.firstChild, at: now)
         }

@@ -7,13 +7,18 @@ import ZeroMQ
 struct Outlet: ~Copyable {
   let socket: Socket
 
-  /// - Parameter endpoint: nil: there is no such server, and whatever is sent is dropped.
-  init(_ context: borrowing Context, endpoint: String?, maxBytes: Int) throws(ZMQError) {
+  /// - Parameters:
+  ///   - endpoint: nil: there is no such server, and whatever is sent is dropped.
+  ///   - keeper: knows who the server must be, and who this is; nil: nobody asks.
+  init(
+    _ context: borrowing Context, endpoint: String?, maxBytes: Int, keeper: Gatekeeper? = nil
+  ) throws(ZMQError) {
     let socket = try context.makeSocket(.dealer)
     // A short queue: whoever comes back wants the newest beats, not all.
     try socket.set(
       .linger(.milliseconds(200)), .sendHighWaterMark(16), .receiveHighWaterMark(1_000), .maxMessageSize(maxBytes),
       .reconnect(every: .milliseconds(20), atMost: .milliseconds(200)))
+    try keeper?.introduce(socket)
     if let endpoint {
       if endpoint.contains("[") { try socket.set(.ipv6(true)) }
       try socket.connect(endpoint)

@@ -52,20 +52,24 @@ public enum LogTime {
   }
 }
 
-/// Lets so many entries a minute through, and says afterwards how many it held back: whoever sends garbage does not fill the disk.
+/// Lets so many entries a minute through, each once, and says afterwards how many it held back: whoever sends garbage or knocks without
+/// end does not fill the disk.
 struct ComplaintBook {
   private var minuteStart = Instant.zero
-  private var count = 0
+  private var admitted: Set<String> = []
+  private var heldBack = 0
 
-  /// Whether another complaint may be written now, and how many of the last minute were not.
-  mutating func admit(at now: Instant) -> (isAdmitted: Bool, heldBack: Int) {
-    var heldBack = 0
+  /// Whether a complaint may be written now, and how many of the last minute were not.
+  mutating func admit(_ what: String, at now: Instant) -> (isAdmitted: Bool, heldBack: Int) {
+    var before = 0
     if now - minuteStart > .seconds(60) || minuteStart == .zero {
-      heldBack = max(0, count - Limits.complaintsPerMinute)
+      before = heldBack
       minuteStart = now
-      count = 0
+      admitted.removeAll(keepingCapacity: true)
+      heldBack = 0
     }
-    count += 1
-    return (count <= Limits.complaintsPerMinute, heldBack)
+    if admitted.count < Limits.complaintsPerMinute, admitted.insert(what).inserted { return (true, before) }
+    heldBack += 1
+    return (false, before)
   }
 }

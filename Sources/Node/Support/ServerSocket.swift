@@ -1,5 +1,6 @@
 // A ROUTER socket that serves: numbers its peers, checks frames, and shuts out who sends garbage.
 
+import Core
 import Model
 import ZeroMQ
 
@@ -21,10 +22,12 @@ struct ServerSocket: ~Copyable {
   private static let identityBytes = 5
 
   let socket: Socket
-  /// Tells of peers that speak something else.
-  let greetings: GreetingWatch
   /// Where it listens, with the port that was chosen.
   let boundEndpoint: String
+  /// Whether who sends has proved something.
+  private let isGuarded: Bool
+  /// Tells of peers that speak something else, or failed to prove it.
+  let handshakes: HandshakeWatch
   private var frames = Multipart(maxFrames: Limits.frames)
   private var shutOut: Set<PeerID> = []
   /// In the order in which they were shut out, as a ring of `shutOutMax`.
@@ -33,16 +36,23 @@ struct ServerSocket: ~Copyable {
 
   /// Opens and binds the socket.
   ///
-  /// - Parameter endpoint: where to listen; port `*` for any free one. `boundEndpoint` is where it does.
-  init(_ context: borrowing Context, endpoint: String, queued: Int, maxBytes: Int) throws(ZMQError) {
+  /// - Parameters:
+  ///   - endpoint: where to listen; port `*` for any free one. `boundEndpoint` is where it does.
+  ///   - gate: who decides who is let in to which port; nil: everybody is.
+  init(
+    _ context: borrowing Context, endpoint: String, queued: Int, maxBytes: Int,
+    gate: (keeper: Gatekeeper, port: Entrance)? = nil
+  ) throws(ZMQError) {
     let socket = try context.makeSocket(.router)
     try socket.set(
       .linger(.milliseconds(500)), .routerMandatory(true), .sendHighWaterMark(queued), .receiveHighWaterMark(1_000),
       .maxMessageSize(maxBytes), .backlog(4_096), .handshakeInterval(.seconds(5)))
     if endpoint.contains("[") { try socket.set(.ipv6(true)) }
-    let greetings = try GreetingWatch(of: socket)
+    if let gate { try gate.keeper.guardSocket(socket, as: gate.port) }
+    let handshakes = try HandshakeWatch(of: socket, encrypted: gate != nil)
     boundEndpoint = try socket.bind(endpoint)
-    self.greetings = greetings
+    isGuarded = gate != nil
+    self.handshakes = handshakes
     self.socket = socket
   }
 
@@ -72,6 +82,9 @@ struct ServerSocket: ~Copyable {
   var payload: Message {
     _read { yield frames[1] }
   }
+
+  /// Who has sent the message just received.
+  var standing: Standing { isGuarded ? Gatekeeper.standing(of: frames[1]) : .unproved }
 
   /// From now on, drop what comes on this connection.
   mutating func shutOutPeer(_ peer: PeerID) {

@@ -7,11 +7,17 @@ import Glibc
 public struct StopSignals: ~Copyable {
   public let fileDescriptor: Int32
 
+  /// Tells a supervisor to start its servers anew.
+  public static let restart = SIGUSR1
+
   /// To be called in the main thread before there are others: they inherit what is blocked.
-  public init() throws(NodeError) {
+  ///
+  /// - Parameter others: more signals to hear of.
+  public init(and others: [Int32] = []) throws(NodeError) {
     signal(SIGPIPE, SIG_IGN)
     signal(SIGHUP, SIG_IGN)
-    fileDescriptor = tinysns_signalfd([SIGTERM, SIGINT], 2)
+    let numbers = [SIGTERM, SIGINT] + others
+    fileDescriptor = tinysns_signalfd(numbers, numbers.count)
     guard fileDescriptor >= 0 else { throw .system("no signal descriptor", fileDescriptor) }
   }
 

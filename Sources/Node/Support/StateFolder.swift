@@ -23,6 +23,7 @@ public struct NodeError: Error, Hashable, CustomStringConvertible {
 /// run/NAME.sock          where the supervisor NAME listens
 /// run/NAME.died          when NAME died, while its supervisor waits before it starts it again
 /// log/NAME.log           what the process NAME had to say
+/// keys/                  see ClusterKeys
 /// ```
 public struct StateFolder: Hashable, Sendable {
   public let path: String
@@ -31,20 +32,27 @@ public struct StateFolder: Hashable, Sendable {
 
   public var runFolder: String { path + "/run" }
   public var logFolder: String { path + "/log" }
+  public var keyFolder: String { path + "/keys" }
   public func lock(of name: String) -> String { "\(runFolder)/\(name).lock" }
   func death(of name: String) -> String { "\(runFolder)/\(name).died" }
   public func socket(of name: String) -> String { "\(runFolder)/\(name).sock" }
   public func endpoint(of name: String) -> String { "ipc://" + socket(of: name) }
   public func log(of name: String) -> String { "\(logFolder)/\(name).log" }
+  public func key(_ file: String) -> String { "\(keyFolder)/\(file)" }
 
-  /// Makes the folders, for the owner only, where they are missing, and checks that they can be written to.
+  /// Makes the folders, for the owner only, where they are missing, and checks that they can be written to, and that nobody else
+  /// gets at the sockets and keys inside.
   public func create() throws(NodeError) {
-    for folder in [path, runFolder, logFolder] {
+    for folder in [path, runFolder, logFolder, keyFolder] {
       if mkdir(folder, 0o700) != 0, errno != EEXIST { throw .system("can't make the state folder \(folder)") }
       var status = stat()
       guard stat(folder, &status) == 0 else { throw .system("can't use the state folder \(folder)") }
       guard status.st_mode & S_IFMT == S_IFDIR else { throw NodeError("\(folder) is not a folder") }
       guard access(folder, W_OK | X_OK) == 0 else { throw .system("can't write to the state folder \(folder)") }
+      if [runFolder, keyFolder].contains(folder), status.st_mode & 0o077 != 0 {
+        let mode = String(status.st_mode & 0o777, radix: 8)
+        throw NodeError("\(folder) is open to others (mode \(mode)); please type: chmod 700 \(folder)")
+      }
     }
   }
 

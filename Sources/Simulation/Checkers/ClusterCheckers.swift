@@ -25,7 +25,7 @@ final class ProcessChecker {
     }
   }
 
-  func onDeath(_ name: String) { deaths[name] = world.now }
+  func onDeath(_ name: String, at time: Instant) { deaths[name] = time }
 
   /// A person has started the cluster anew.
   func onWantedNow(_ name: String) { deaths[name] = nil }

@@ -18,6 +18,8 @@ final class SupervisorProcess: Process {
   /// The processes that are watched, by the child's name.
   private(set) var watched: [String: Process] = [:]
   private var isTerminated = false
+  /// When the core heard of deaths.
+  private var noticed: [String: Instant] = [:]
 
   init(
     world: World, name: String, host: Int, pid: Int32, superior: String?, children: [(key: String, value: ChildPolicy)]
@@ -134,7 +136,8 @@ final class SupervisorProcess: Process {
       core.onBlocking(child, pid: process.pid, at: clock, into: &actions)
     case .record(let child):
       world.deaths[child] = world.now
-      world.checkers.processes.onDeath(child)
+      // From when its core knew: it may have been frozen since.
+      world.checkers.processes.onDeath(child, at: noticed[child] ?? world.now)
     case .forget(let child):
       world.deaths[child] = nil
     case .note(let note):
@@ -164,6 +167,7 @@ final class SupervisorProcess: Process {
       guard let self, life != .dead else { return }
       onThreadSafe { [weak self] in
         guard let self else { return }
+        noticed[child] = world.now
         core.onDeath(child, pid: process.pid, .unknown, at: clock, into: &actions)
       }
     }

@@ -6,6 +6,7 @@ import Histogram
 import Model
 import Node
 import Runtime
+import Topology
 
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -86,6 +87,8 @@ struct Bench: ParsableCommand {
   }
 }
 
+extension Topology.Security: ExpressibleByArgument {}
+
 /// Options that all benchmarks have.
 struct BenchOptions: ParsableArguments {
   @Flag(help: "A JSON line a case.") var json = false
@@ -94,6 +97,8 @@ struct BenchOptions: ParsableArguments {
   @Option(help: "Use the running cluster of this topology instead of one started for it.", completion: .file())
   var running: String?
   @Option(help: "Where the cluster's folder is made; its disk is what is measured.") var folder: String?
+  @Option(help: "curve or none: whether all that is measured is encrypted, as it is by default outside of benchmarks.")
+  var security = Topology.Security.none
   @Option(help: ArgumentHelp("More of the cluster's topology.", visibility: .hidden)) var topologyLine: [String] = []
 
   func validate() throws {
@@ -103,7 +108,7 @@ struct BenchOptions: ParsableArguments {
 
   func cluster(masters count: Int? = nil) throws -> BenchCluster {
     if let running { return try BenchCluster(running: running) }
-    return try BenchCluster(masters: count ?? masters, in: folder, lines: topologyLine)
+    return try BenchCluster(masters: count ?? masters, in: folder, security: security, lines: topologyLine)
   }
 
   /// Prints a case.

@@ -6,6 +6,7 @@ import Model
 import Node
 import Runtime
 import Topology
+import ZeroMQ
 
 /// A cluster in a temporary folder, started for a benchmark; or one that runs already, which is left as it is.
 ///
@@ -16,7 +17,9 @@ final class BenchCluster: @unchecked Sendable {
   private(set) var startTime: Interval?
   private let folder: String?
 
-  init(masters: Int, in parent: String?, lines: [String] = [], start: Bool = true) throws {
+  init(
+    masters: Int, in parent: String?, security: Topology.Security = .none, lines: [String] = [], start: Bool = true
+  ) throws {
     let root = parent ?? FileManager.default.temporaryDirectory.path
     folder = "\(root)/tinysns-bench-\(getpid())-\(UInt16.random(in: .min ... .max))"
     try FileManager.default.createDirectory(atPath: folder!, withIntermediateDirectories: true)
@@ -28,6 +31,7 @@ final class BenchCluster: @unchecked Sendable {
       state: var
       password_memory: 8KiB
       requests_per_second: 1000000
+      security: \(security.rawValue)
       \(lines.joined(separator: "\n"))
       """
     try text.write(toFile: path, atomically: true, encoding: .utf8)
@@ -73,7 +77,7 @@ final class BenchCluster: @unchecked Sendable {
 
   // MARK: Who is there
 
-  func status() -> RouterStatus? { ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(200)) }
+  func status() -> RouterStatus? { ClusterQuery.router(of: deployment, timeout: .milliseconds(200)) }
 
   /// The master that serves all clients.
   func available() throws -> MasterStatus {
@@ -103,6 +107,7 @@ final class BenchCluster: @unchecked Sendable {
     }
     var plan = LoadPlan(scenario: scenario, port: try port(master.requests), label: label)
     plan.updatesPort = try port(master.timelines)
+    if deployment.topology.security == .curve { plan.serverKey = ClusterKeys.publicKey(in: deployment.folder)?.z85 }
     plan.serverPid = master.pid
     plan.seconds = seconds
     plan.warmup = min(1, seconds / 3)

@@ -28,7 +28,8 @@ struct BenchFailover: ParsableCommand {
   static func measure(_ cluster: BenchCluster, _ kills: Int, _ options: BenchOptions) async throws {
     let user = Bench.freshLabel("k")
     let client = try TinySNSClient(
-      router: cluster.deployment.routerEndpoint, user: user, password: Bench.password(of: user), register: true)
+      router: cluster.deployment.routerEndpoint, serverKey: cluster.deployment.serverKey(), user: user,
+      password: Bench.password(of: user), register: true)
     _ = try await client.post("first")
     var pauses: [Interval] = []
     for number in 1...kills {
@@ -64,12 +65,12 @@ struct BenchStart: ParsableCommand {
     let count = max(options.masters, 8)
     var times: [Interval] = []
     for _ in 0..<runs {
-      let cluster = try BenchCluster(masters: count, in: options.folder)
+      let cluster = try BenchCluster(masters: count, in: options.folder, security: options.security)
       times.append(cluster.startTime!)
     }
     options.report(BenchLine(bench: "start", name: "masters=\(count)", ratePerSecond: 0, times: Bench.times(times)))
     guard posts > 0 else { return }
-    let cluster = try BenchCluster(masters: 1, in: options.folder)
+    let cluster = try BenchCluster(masters: 1, in: options.folder, security: options.security)
     try BenchTimeline.fill(cluster, posts: posts, authors: Bench.freshLabel("a"))
     sleep(3)  // the derived tables are written behind the log
     times = []
@@ -123,9 +124,11 @@ struct BenchStorm: ParsableCommand {
 
   static func measure(_ cluster: BenchCluster, _ count: Int, _ options: BenchOptions) async throws {
     let router = cluster.deployment.routerEndpoint
+    let key = try cluster.deployment.serverKey()
     let label = Bench.freshLabel("s")
     func client(_ user: String, _ loop: ClientLoop? = nil) throws -> TinySNSClient {
-      try TinySNSClient(router: router, user: user, password: Bench.password(of: user), register: true, loop: loop)
+      try TinySNSClient(
+        router: router, serverKey: key, user: user, password: Bench.password(of: user), register: true, loop: loop)
     }
     let author = try client(label + "-author")
     _ = try await author.post("0")
@@ -135,7 +138,7 @@ struct BenchStorm: ParsableCommand {
     for index in 0..<count {
       let user = "\(label)-\(index)"
       let client = try TinySNSClient(
-        router: router, user: user, password: Bench.password(of: user), register: true, loop: loop
+        router: router, serverKey: key, user: user, password: Bench.password(of: user), register: true, loop: loop
       ) { (note: TinySNSClient.Note) in
         switch note {
         case .lost(_, _): watchers.losses.withLock { $0 += 1 }

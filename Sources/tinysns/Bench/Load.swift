@@ -6,6 +6,7 @@ import Foundation
 import Histogram
 import Model
 import Wire
+import ZeroMQ
 
 /// What a load process is to do. Passed as JSON on its command line.
 struct LoadPlan: Codable {
@@ -28,6 +29,8 @@ struct LoadPlan: Codable {
   var scenario: Scenario
   var port: UInt16
   var updatesPort: UInt16 = 0
+  /// What Tiny SNS has to prove (CURVE), in Z85; nil: nothing is encrypted.
+  var serverKey: String?
   /// A part of all names, so that loads don't meet.
   var label: String
   var sessions = 1
@@ -291,6 +294,12 @@ struct LoadBuilder {
     case .nats: subscription = Array("SUB c 1\r\n".utf8)
     }
     var result = load_result()
+    // Lives as long as the process.
+    let serverKey = plan.serverKey.flatMap { CurveKey(z85: $0) }.map { key in
+      let copy = UnsafeMutablePointer<UInt8>.allocate(capacity: CurveKey.byteCount)
+      copy.update(from: key.bytes, count: CurveKey.byteCount)
+      return UnsafePointer(copy)
+    }
     let code: Int32 = "127.0.0.1".withCString { host in
       subscription.withUnsafeBufferPointer { subscription in
         arena.withUnsafeBufferPointer { bodies in
@@ -302,7 +311,8 @@ struct LoadBuilder {
                 return withUnsafeMutablePointer(to: &empty) { empty in
                   var options = load_options(
                     protocol: load_protocol(rawValue: UInt32(protocolNumber)), host: host, port: plan.port,
-                    updates_port: plan.updatesPort, sessions: UInt32(scriptFirst.count - 1), bodies: bodies.baseAddress,
+                    updates_port: plan.updatesPort, server_key: serverKey, sessions: UInt32(scriptFirst.count - 1),
+                    bodies: bodies.baseAddress,
                     script: script.baseAddress, script_first: scriptFirst.baseAddress, watchers: UInt32(plan.watchers),
                     subscription: load_body(
                       bytes: subscription.baseAddress ?? UnsafePointer(empty), count: UInt32(subscription.count)),

@@ -66,8 +66,8 @@ struct Passwd: ParsableCommand {
   ) throws -> TinySNSClient {
     if let fault = TextRules.fault(inName: user) { throw Failure("the user name is refused: \(fault.explanation)") }
     return try TinySNSClient(
-      router: deployment.routerEndpoint, user: user, password: password, token: token, timing: deployment.timing,
-      onToken: keep)
+      router: deployment.routerEndpoint, serverKey: try deployment.serverKey(session.serverKey), user: user,
+      password: password, token: token, timing: deployment.timing, onToken: keep)
   }
 }
 

@@ -31,7 +31,8 @@ struct Demo: ParsableCommand {
     let keys = KeyFolder(in: deployment.folder)
     let password = try keys.makeDemoPassword(of: user)
     let client = try TinySNSClient(
-      router: deployment.routerEndpoint, user: user, password: Password(password), register: true,
+      router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user,
+      password: Password(password), register: true,
       timing: deployment.timing,
       onNote: { note in if let text = note.text { logger.info("\(text)") } })
     stopOnSignal(client)

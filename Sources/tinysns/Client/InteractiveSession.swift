@@ -159,6 +159,7 @@ struct NoteTeller {
     case .waiting:
       defer { isWaiting = true }
       return isWaiting ? nil : "no master is available; trying again until there is one"
+    case .routerNotProved: return note.text
     case .lost, .loginRefused: return nil
     }
   }

@@ -11,6 +11,11 @@ struct SessionOptions: ParsableArguments {
   @OptionGroup var topology: TopologyOption
   @Option(help: "Give up after so many seconds without an answer.") var timeout = 10.0
   @Option(help: "A file whose first line is the password.", completion: .file()) var passwordFile: String?
+  @Option(
+    help: ArgumentHelp(
+      "The cluster's public key, as `tinysns keys` prints it there. Needed on other machines only; also in TINYSNS_SERVER_KEY.",
+      valueName: "z85"))
+  var serverKey: String?
 
   func validate() throws {
     guard timeout > 0, timeout <= 300 else { throw ValidationError("--timeout takes 0 to 300 seconds") }
@@ -33,10 +38,16 @@ struct SessionOptions: ParsableArguments {
     if let fault = TextRules.fault(inName: user) { throw Failure("the user name is refused: \(fault.explanation)") }
     let deployment = try topology.load()
     let saved = SavedLogin(user: user, at: deployment)
+    let key = try deployment.serverKey(serverKey)
     func open(_ password: Password?, _ token: SessionToken? = nil, register: Bool = false) throws -> TinySNSClient {
       try TinySNSClient(
-        router: deployment.routerEndpoint, user: user, password: password, token: token, register: register,
-        timing: deployment.timing, onNote: onNote, onToken: { saved.save($0) })
+        router: deployment.routerEndpoint, serverKey: key, user: user, password: password, token: token,
+        register: register, timing: deployment.timing,
+        onNote: { note in
+          // Whoever has no eye on the notes is told at least this.
+          if note == .routerNotProved, let text = note.text { Terminal.complain(text) }
+          onNote(note)
+        }, onToken: { saved.save($0) })
     }
     if let password = try givenPassword() { return try open(password, register: register) }
 

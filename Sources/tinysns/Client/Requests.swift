@@ -1,6 +1,7 @@
 // One request from the command line: post, follow, unfollow, list.
 
 import ArgumentParser
+import Core
 import Foundation
 import Model
 import TinySNSClient

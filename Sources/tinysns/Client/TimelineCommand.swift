@@ -149,6 +149,8 @@ extension TinySNSClient.Note {
     case .waiting(let interval):
       return "no master is available; trying again in \(max(1, interval.milliseconds / 1_000)) s"
     case .loginRefused: return nil
+    case .routerNotProved:
+      return "the router does not have the key that it should have: either --server-key is wrong, or it is another's"
     }
   }
 }

@@ -4,14 +4,21 @@ import Foundation
 import Model
 import Node
 import Runtime
+import Topology
 import Wire
 import ZeroMQ
 
 /// Questions to the router and to supervisors, with a deadline.
 enum ClusterQuery {
   /// The router's view; nil if it does not answer in time.
-  static func router(_ endpoint: String, timeout: Interval) -> RouterStatus? {
-    let replies = ask([(endpoint, Wire.encode(.status(number: 1) as RouterRequest))], timeout: timeout)
+  static func router(of deployment: Deployment, timeout: Interval) -> RouterStatus? {
+    let request = Wire.encode(.status(number: 1) as RouterRequest)
+    var key: CurveKey?
+    if deployment.topology.security == .curve {
+      key = ClusterKeys.publicKey(in: deployment.folder)
+      if key == nil { return nil }
+    }
+    let replies = ask([(deployment.routerEndpoint, request)], of: key, timeout: timeout)
     guard let bytes = replies[0], case .status(_, let status)? = try? Wire.decodeRouterReply(bytes) else { return nil }
     return status
   }
@@ -21,7 +28,7 @@ enum ClusterQuery {
     let running = names.map { folder.owner(of: $0) != nil }
     let request = Wire.encode(.status(number: 1) as SupervisorRequest)
     let questions = zip(names, running).filter(\.1).map { (folder.endpoint(of: $0.0), request) }
-    var replies = ask(questions, timeout: timeout)[...]
+    var replies = ask(questions, of: nil, timeout: timeout)[...]
     return running.map { isRunning in
       guard isRunning, let bytes = replies.removeFirst(),
         case .status(_, let status)? = try? Wire.decodeSupervisorReply(bytes)
@@ -30,7 +37,10 @@ enum ClusterQuery {
     }
   }
 
-  private static func ask(_ questions: [(endpoint: String, request: [UInt8])], timeout: Interval) -> [[UInt8]?] {
+  /// - Parameter key: what those who are asked have to prove; nil on Unix sockets, which nobody else can have made.
+  private static func ask(
+    _ questions: [(endpoint: String, request: [UInt8])], of key: CurveKey?, timeout: Interval
+  ) -> [[UInt8]?] {
     var replies = [[UInt8]?](repeating: nil, count: questions.count)
     do throws(ZMQError) {
       let context = try Context()
@@ -40,6 +50,7 @@ enum ClusterQuery {
         let box = SocketBox(try context.makeSocket(.dealer))
         if question.endpoint.contains("[") { try box.socket.set(.ipv6(true)) }
         try box.socket.set(.reconnect(every: .milliseconds(20), atMost: .milliseconds(100)))
+        if let key { try box.socket.set(.curveClient(serverKey: key, keys: .generate())) }
         try box.socket.connect(question.endpoint)
         _ = try box.socket.send(question.request)
         try poller.add(box.socket, token: index, interest: .readable)

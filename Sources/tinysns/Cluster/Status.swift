@@ -58,7 +58,7 @@ struct ClusterStatus: Encodable {
     let folder = deployment.folder
     let timeout = Interval.milliseconds(400)
     let routerPid = folder.owner(of: Deployment.router)
-    let routerStatus = routerPid == nil ? nil : ClusterQuery.router(deployment.routerEndpoint, timeout: timeout)
+    let routerStatus = routerPid == nil ? nil : ClusterQuery.router(of: deployment, timeout: timeout)
     router = Router(
       pid: routerPid, endpoint: deployment.routerEndpoint,
       state: routerPid == nil ? "down" : routerStatus == nil ? "silent" : "running")

@@ -28,6 +28,8 @@ struct Up: ParsableCommand {
   func run() throws {
     let deployment = try topology.load()
     try deployment.folder.create()
+    // Made before the first process needs them; what is wrong with them is told here, once.
+    _ = try ClusterKeys(in: deployment.folder)
     if launcherOnly {
       try launch(deployment, view: nil)
       return
@@ -101,7 +103,7 @@ struct Up: ParsableCommand {
     let wanted = deployment.topology.masters.count
     while true {
       let alive =
-        ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(100))?.masters
+        ClusterQuery.router(of: deployment, timeout: .milliseconds(100))?.masters
         // The router may not have noticed yet that one has just died.
         .filter { $0.state != .down && deployment.folder.owner(of: $0.master.name) == $0.pid } ?? []
       let registered = alive.count

@@ -5,6 +5,7 @@ import Core
 import Foundation
 import Model
 import Node
+import TinySNSClient
 import Topology
 
 /// The option that all commands have.
@@ -52,9 +53,27 @@ struct Deployment: Sendable {
 
   var routerEndpoint: String { Self.endpoint(topology.router.address, String(topology.router.port)) }
 
+  var security: TransportSecurity { topology.security == .curve ? .curve : .none }
+
+  /// What the cluster has to prove to a client: the key that was given, or that in the state folder; nil without encryption.
+  func serverKey(_ given: String? = nil) throws -> ServerKey? {
+    guard topology.security == .curve else { return nil }
+    let environment = ProcessInfo.processInfo.environment["TINYSNS_SERVER_KEY"] ?? ""
+    guard let text = given ?? (environment.isEmpty ? nil : environment) else {
+      return .file(folder.key("cluster.pub"))
+    }
+    guard let key = ServerKey(text) else {
+      throw Failure(
+        "\(given == nil ? "TINYSNS_SERVER_KEY" : "--server-key") is no key; it has 40 characters, as `tinysns keys` prints it"
+      )
+    }
+    return key
+  }
+
   var routerOptions: RouterOptions {
     RouterOptions(
-      endpoint: routerEndpoint, timing: timing, assignment: assignment, folder: folder, supervisor: Self.launcher)
+      endpoint: routerEndpoint, timing: timing, assignment: assignment, folder: folder, supervisor: Self.launcher,
+      security: security)
   }
 
   func master(named name: String) throws -> Topology.Master {
@@ -77,7 +96,7 @@ struct Deployment: Sendable {
       name: master.name, requests: endpoint(master.ports?.requests), timelines: endpoint(master.ports?.timelines),
       log: endpoint(master.ports?.log), router: routerEndpoint, timing: timing, assignment: assignment,
       rules: accountRules, passwordMemory: topology.accounts.passwordMemory, folder: folder,
-      supervisor: master.slaveName)
+      supervisor: master.slaveName, security: security)
   }
 
   /// The fixed TCP ports, each with the process that binds it and the key to change it.

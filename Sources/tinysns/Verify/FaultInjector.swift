@@ -96,7 +96,7 @@ final class FaultInjector: @unchecked Sendable {
 
   /// The master that serves, or any living one.
   private func servingMaster() -> String? {
-    let status = ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(300))
+    let status = ClusterQuery.router(of: deployment, timeout: .milliseconds(300))
     if let name = status?.masters.first(where: { $0.state == .available })?.master.name { return name }
     return alive(masters).randomElement(using: &random)
   }
@@ -212,7 +212,7 @@ final class FaultInjector: @unchecked Sendable {
   private func throwGarbage() {
     log("garbage on every port")
     var ports = [(deployment.topology.router.address, deployment.topology.router.port)]
-    let status = ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(300))
+    let status = ClusterQuery.router(of: deployment, timeout: .milliseconds(300))
     for master in status?.masters ?? [] {
       for endpoint in [master.requests, master.timelines] {
         guard let colon = endpoint.lastIndex(of: ":"), let port = UInt16(endpoint[endpoint.index(after: colon)...])

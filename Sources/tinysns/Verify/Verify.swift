@@ -188,8 +188,8 @@ struct VerifyRun: Sendable {
       let counter = LossCounter()
       losses[user] = counter
       clients[user] = try TinySNSClient(
-        router: deployment.routerEndpoint, user: user, password: password, register: true, timing: deployment.timing,
-        loop: loop
+        router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user, password: password,
+        register: true, timing: deployment.timing, loop: loop
       ) { note in
         if case .lost = note { counter.add() }
       }
@@ -270,7 +270,7 @@ struct VerifyRun: Sendable {
   }
 
   private var sessionCount: Int {
-    let status = ClusterQuery.router(deployment.routerEndpoint, timeout: .milliseconds(300))
+    let status = ClusterQuery.router(of: deployment, timeout: .milliseconds(300))
     return status?.masters.reduce(0) { $0 + Int($1.sessions) } ?? 0
   }
 
@@ -282,7 +282,10 @@ struct VerifyRun: Sendable {
       let watch = ledger.addWatch(of: user)
       let process = Process()
       process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-      process.arguments = ["python3", python, user, "--json", "--router", deployment.routerEndpoint]
+      process.arguments = [
+        "python3", python, user, "--json", "--router", deployment.routerEndpoint, "--server-key-file",
+        deployment.folder.key("cluster.pub"),
+      ]
       process.environment = ProcessInfo.processInfo.environment.merging(["TINYSNS_PASSWORD": password.text]) { $1 }
       process.standardInput = FileHandle.nullDevice
       process.standardError = FileHandle.nullDevice

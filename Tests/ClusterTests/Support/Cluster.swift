@@ -6,6 +6,7 @@ import Model
 import Synchronization
 import Testing
 import TinySNSClient
+import ZeroMQ
 
 /// What `status --json` says.
 struct ClusterState: Decodable {
@@ -69,6 +70,9 @@ final class Cluster: Sendable {
   var state: String { setup.state.hasPrefix("/") ? setup.state : folder + "/" + setup.state }
   var routerPort: UInt16 { port.withLock { $0 } }
   var router: String { "tcp://127.0.0.1:\(routerPort)" }
+  func keyFile(_ name: String) -> String { "\(state)/keys/\(name)" }
+  /// For a client of the library.
+  var serverKey: ServerKey? { setup.keys.contains("security: none") ? nil : .file(keyFile("cluster.pub")) }
 
   private init(_ setup: Setup) throws {
     // Not the system's temporary folder: the paths of sockets have little room.
@@ -236,6 +240,13 @@ final class Cluster: Sendable {
     let pid = try #require(pid)
     try #require(processes()[pid] != nil, "process \(pid) is none of this cluster")
     Glibc.kill(pid, number)
+  }
+
+  /// Makes a plain socket one that this cluster talks to, with keys of its own or with those given; without encryption, does nothing.
+  func introduce(_ socket: borrowing Socket, as keys: CurveKeypair? = nil) throws {
+    if setup.keys.contains("security: none") { return }
+    let serverKey = try #require(CurveKey(file: keyFile("cluster.pub")))
+    try socket.set(.curveClient(serverKey: serverKey, keys: keys ?? .generate()))
   }
 
   func isRunning(_ pid: Int32) -> Bool { processes()[pid] != nil }

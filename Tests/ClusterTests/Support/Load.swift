@@ -30,7 +30,7 @@ final class Poster: Sendable {
     let record = Box()
     self.record = record
     let client = try TinySNSClient(
-      router: cluster.router, user: user, password: Password(Cluster.password),
+      router: cluster.router, serverKey: cluster.serverKey, user: user, password: Password(Cluster.password),
       onNote: { note in record.state.withLock { $0.notes.append(note) } })
     task = Task {
       var number = 0

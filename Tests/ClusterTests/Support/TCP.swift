@@ -40,6 +40,15 @@ enum TCP {
     return answer
   }
 
+  /// ZMTP 3.0's greeting with the CURVE mechanism, and a HELLO whose box is nonsense.
+  static let curveHandshake: [UInt8] = {
+    let greeting: [UInt8] =
+      [0xff] + [UInt8](repeating: 0, count: 8) + [0x7f, 3, 0] + Array("CURVE".utf8)
+      + [UInt8](repeating: 0, count: 15) + [0] + [UInt8](repeating: 0, count: 31)
+    let hello: [UInt8] = [5] + Array("HELLO".utf8) + [1, 0] + [UInt8](repeating: 7, count: 192)
+    return greeting + [4, UInt8(hello.count)] + hello
+  }()
+
   /// ZMTP 3.0's greeting with the NULL mechanism, and READY of a DEALER.
   static let dealerHandshake: [UInt8] = {
     let greeting: [UInt8] =

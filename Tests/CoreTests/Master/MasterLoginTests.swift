@@ -391,6 +391,29 @@ import Testing
     master.expectAllAnswered()
   }
 
+  /// A person's many programs may come at once, all with the right password.
+  @Test func rightPasswordsAtOnceAreNoFailedAttempts() throws {
+    let master = served()
+    master.holdsPasswords = true
+    for number in 0...UInt32(Limits.attemptsPerName) {
+      master.send(
+        .hello(
+          Hello(
+            client: ClientID(500 + UInt64(number)), user: "alice", register: false, newest: .zero,
+            proof: .password(right))), from: PeerID(500 + number))
+    }
+    let last = PeerID(500 + UInt32(Limits.attemptsPerName))
+    let refused = try #require(refusal(master.told(last).last!))
+    #expect(refused.code == .limit && refused.retryAfter > 0)
+    master.holdsPasswords = false
+    master.hashPasswords()
+    master.settle()
+    #expect(isWelcome(master.told(500).last))
+    #expect(isWelcome(master.login("alice", register: false, proof: .password(right), from: last)))
+    #expect(master.core.sessionCount == 2 + Limits.attemptsPerName)
+    master.expectAllAnswered()
+  }
+
   @Test func unknownNamesAreCountedTheSame() {
     let master = served()
     for number in 0..<UInt32(Limits.attemptsPerName) {

@@ -43,6 +43,46 @@ import Testing
     #expect(code(master.ask(.watch(.author("nobody")), from: 1)) == .unknownUser)
   }
 
+  /// Alice with one key twice, eve with another.
+  @Test func onlyTheSessionsOwnKeyHearsATopic() throws {
+    let master = TestMaster.serving()
+    for (peer, user, key) in [(1, "alice", "a"), (2, "alice", "a"), (3, "eve", "e")] as [(UInt32, String, String)] {
+      var hello = Hello(client: ClientID(UInt64(peer)), user: user, register: true, newest: .zero)
+      hello.key = PeerKey(key)
+      master.ask(.hello(hello), from: PeerID(peer))
+    }
+    let (alice, eve) = (Standing.client(PeerKey("a")), Standing.client(PeerKey("e")))
+    let topic = try watching(master.ask(.watch(.home), from: 1)).topic
+    #expect(try watching(master.ask(.watch(.home), from: 2)).topic == topic)
+    let own = try watching(master.ask(.watch(.home), from: 3)).topic
+    #expect(master.core.mayHear(topic, alice) && master.core.mayHear(own, eve))
+    #expect(!master.core.mayHear(topic, eve) && !master.core.mayHear(own, alice))
+    #expect(!master.core.mayHear(topic, .member) && !master.core.mayHear(topic, .client(PeerKey(""))))
+    #expect(master.core.mayHear(topic, .unproved), "without encryption nobody proves anything")
+    // As long as one of the sessions with this key watches.
+    master.ask(.unwatch(topic), from: 1)
+    #expect(master.core.mayHear(topic, alice))
+    master.send(.bye, from: 2)
+    #expect(!master.core.mayHear(topic, alice) && !master.core.mayHear(topic, .unproved))
+    #expect(master.core.mayHear(own, eve))
+    master.send(.bye, from: 3)
+    #expect(master.core.hearers.isEmpty)
+  }
+
+  @Test func anAbandonedTopicIsNeverUsedAgain() throws {
+    let master = served()
+    let bobs = try watching(master.ask(.watch(.author("bob")), from: 1)).topic
+    #expect(try watching(master.ask(.watch(.author("bob")), from: 3)).topic == bobs)
+    let own = try watching(master.ask(.watch(.home), from: 2)).topic
+    master.abandon(bobs)
+    #expect(master.told(1).last == .goodbye && master.told(3).last == .goodbye && master.told(2).last != .goodbye)
+    master.login("alice", from: 1)
+    let fresh = try watching(master.ask(.watch(.author("bob")), from: 1)).topic
+    #expect(fresh != bobs)
+    master.ask(.post(text: "x"), from: 2)
+    #expect(posts(master, on: fresh) == ["x"] && posts(master, on: own) == ["x"] && posts(master, on: bobs).isEmpty)
+  }
+
   @Test func watchersOfOneTimelineShareItsTopic() throws {
     let master = served()
     let one = try watching(master.ask(.watch(.author("bob")), from: 1))

@@ -105,6 +105,47 @@ import Testing
     #expect(supervisor.deaths.isEmpty)
   }
 
+  @Test func aRestartStartsWhatWasFoundDead() {
+    let supervisor = TestSupervisor()
+    supervisor.deaths[child] = supervisor.now - .seconds(1)
+    supervisor.start()
+    #expect(supervisor.spawns.isEmpty)
+    supervisor.turn { $0.restart(at: $1, into: &$2) }
+    #expect(supervisor.spawns.count == 1 && supervisor.deaths.isEmpty)
+  }
+
+  @Test func aRestartedChildComesBackAtOnce() {
+    let supervisor = TestSupervisor.running()
+    supervisor.turn { $0.restart(at: $1, into: &$2) }
+    supervisor.pass(.milliseconds(1))
+    #expect(supervisor.spawns.count == 2)
+    #expect(supervisor.status(child).state == .running)
+    #expect(!supervisor.notes.contains { if case .crashed = $0 { true } else { false } })
+    // Only this once.
+    supervisor.die(child)
+    supervisor.pass(.seconds(24))
+    #expect(supervisor.spawns.count == 2)
+    // What waits for its start does not wait any longer.
+    supervisor.turn { $0.restart(at: $1, into: &$2) }
+    supervisor.pass(.milliseconds(1))
+    #expect(supervisor.spawns.count == 3)
+  }
+
+  @Test func aChildThatIsRestartedIsGoneBeforeItsSuccessorComes() {
+    let supervisor = TestSupervisor.running()
+    supervisor.obeys = false
+    supervisor.diesAtOnce = false
+    supervisor.turn { $0.restart(at: $1, into: &$2) }
+    supervisor.turn { $0.restart(at: $1, into: &$2) }
+    #expect(supervisor.status(child).state == .stopping)
+    // It does not obey: it is killed in the end, and even then awaited.
+    supervisor.pass(.seconds(60))
+    #expect(supervisor.kills == [child] && supervisor.spawns.count == 1)
+    supervisor.die(child)
+    supervisor.pass(.milliseconds(1))
+    #expect(supervisor.spawns.count == 2)
+  }
+
   @Test func whatSomebodyElseStartedMeanwhileIsAdopted() {
     let supervisor = TestSupervisor.running()
     supervisor.die(child)
@@ -136,7 +177,7 @@ import Testing
     #expect(supervisor.kills.isEmpty)
     supervisor.pass(.milliseconds(2))
     #expect(supervisor.kills == [child])
-    #expect(supervisor.notes.last == .hung(child, pid: 101, silence: .seconds(5)))
+    #expect(supervisor.notes.last == .hung(child, pid: 101, silence: .milliseconds(5_001)))
     #expect(supervisor.status(child).state == .dying)
     // It is not gone before the kernel says so: never two under one name.
     supervisor.beat(child)

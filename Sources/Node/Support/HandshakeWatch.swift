@@ -1,0 +1,51 @@
+// Hears of peers that libzmq drops without a word: they do not speak its language, or do not have the cluster's key.
+
+import ZeroMQ
+
+/// Tells of connections to a listening socket that ended in their handshake, before anybody was asked: port scanners, web browsers,
+/// random bytes, peers without encryption or with a wrong key. libzmq closes them and tells nobody but a monitor. One kind escapes it
+/// with CURVE: what does not even begin like ZeroMQ is closed without any event that tells it from an ordinary end.
+struct HandshakeWatch: ~Copyable {
+  /// To be polled for `.readable`; then call `read()`.
+  let monitor: Monitor
+  private let isEncrypted: Bool
+
+  /// To be made before the socket is bound.
+  init(of socket: borrowing Socket, encrypted: Bool) throws(ZMQError) {
+    monitor = try socket.makeMonitor(of: .failedHandshakes)
+    isEncrypted = encrypted
+  }
+
+  /// What kinds of connections were refused since the last call, in words: each kind once.
+  borrowing func read() throws(ZMQError) -> [String] {
+    var found: [String] = []
+    for _ in 0..<1_000 {
+      guard let event = try monitor.next() else { break }
+      if let what = isEncrypted ? Self.kindWithCurve(event.kind) : Self.kind(event.kind), !found.contains(what) {
+        found.append(what)
+      }
+    }
+    return found
+  }
+
+  private static func kindWithCurve(_ event: MonitorEvent.Kind) -> String? {
+    switch event {
+    // Of two that don't agree on encryption, either side may be the first to hang up.
+    case .handshakeFailedProtocol(MonitorEvent.mechanismMismatch), .handshakeFailedNoDetail:
+      return "a connection without encryption, or one that was given up in its handshake"
+    case .handshakeFailedProtocol(MonitorEvent.cryptographicFailure): return "a connection without this cluster's key"
+    case .handshakeFailedProtocol: return "a connection with a broken handshake"
+    default: return nil  // refused by the gatekeeper, which has said so
+    }
+  }
+
+  private static func kind(_ event: MonitorEvent.Kind) -> String? {
+    switch event {
+    case .handshakeFailedProtocol(MonitorEvent.mechanismMismatch):
+      return "a connection with encryption, which this cluster does not use"
+    case .handshakeFailedProtocol: return "a connection with a greeting that is not ZeroMQ's"
+    case .handshakeFailedNoDetail: return "a connection that ended before ZeroMQ's greeting"
+    default: return nil
+    }
+  }
+}
