@@ -108,63 +108,33 @@ import Testing
     try #require(try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int)
   }
 
-  @Test func theTokenKeyIsMadeOnceAndIsTheOwnersAlone() throws {
+  @Test func aTokenKeyIsTheSameWhoeverMakesIt() throws {
     try withFolder { folder in
-      let keys = KeyFolder(in: folder)
-      #expect(!keys.hasTokenKey)
-      let key = try keys.tokenKey()
+      try folder.create()
+      #expect(!ClusterKeys.exist(in: folder))
+      let key = try ClusterKeys.token(in: folder)
       #expect(key.count == 32 && Set(key).count > 8)
-      #expect(try keys.tokenKey() == key)
-      #expect(try mode(keys.path) == 0o700)
-      #expect(try mode(keys.path + "/token.key") == 0o600)
-      #expect(try FileManager.default.contentsOfDirectory(atPath: keys.path) == ["token.key"])
-    }
-  }
-
-  @Test func twoThatStartAtOnceGetTheSameKey() throws {
-    try withFolder { folder in
-      final class Found: @unchecked Sendable {
-        let lock = NSLock()
-        var keys: [[UInt8]] = []
-      }
-      let found = Found()
-      DispatchQueue.concurrentPerform(iterations: 16) { _ in
-        let key = try? KeyFolder(in: folder).tokenKey()
-        found.lock.withLock { found.keys.append(key ?? []) }
-      }
-      #expect(Set(found.keys).count == 1 && found.keys[0].count == 32)
-    }
-  }
-
-  @Test func aKeyThatOthersCanReadIsRefused() throws {
-    try withFolder { folder in
-      let keys = KeyFolder(in: folder)
-      _ = try keys.tokenKey()
-      chmod(keys.path + "/token.key", 0o640)
-      #expect { try keys.tokenKey() } throws: { "\($0)".contains("is open to others (mode 640)") }
-    }
-  }
-
-  @Test func aDamagedKeyIsRefused() throws {
-    try withFolder { folder in
-      let keys = KeyFolder(in: folder)
-      _ = try keys.tokenKey()
-      try Data("secret\n".utf8).write(to: URL(fileURLWithPath: keys.path + "/token.key"))
-      chmod(keys.path + "/token.key", 0o600)
-      #expect { try keys.tokenKey() } throws: { "\($0)".contains("is damaged") }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder.keyFolder).sorted() == ["lock", "token.key"])
+      #expect(try ClusterKeys(in: folder).token == key)
+      #expect(try ClusterKeys.token(in: folder) == key)
+      #expect(try mode(folder.key("token.key")) == 0o600)
     }
   }
 
   @Test func aDemoClientKeepsItsPassword() throws {
     try withFolder { folder in
-      let keys = KeyFolder(in: folder)
-      #expect(keys.demoPassword(of: "alice") == nil)
-      let password = try keys.makeDemoPassword(of: "alice")
-      #expect(TextRules.fault(inPassword: Password(password)) == nil)
-      #expect(try keys.makeDemoPassword(of: "alice") == password)
-      #expect(keys.demoPassword(of: "alice") == password)
-      #expect(try keys.makeDemoPassword(of: "bob") != password)
-      #expect(try mode(keys.path + "/demo/alice.password") == 0o600)
+      try folder.create()
+      let passwords = DemoPasswords(in: folder)
+      #expect(passwords.password(of: "alice") == nil)
+      let password = try passwords.makePassword(of: "alice")
+      #expect(TextRules.fault(inPassword: password) == nil)
+      #expect(try passwords.makePassword(of: "alice") == password)
+      #expect(passwords.password(of: "alice") == password)
+      #expect(try passwords.makePassword(of: "bob") != password)
+      #expect(try mode(folder.key("demo")) == 0o700)
+      #expect(try mode(passwords.file(of: "alice")) == 0o600)
+      chmod(passwords.file(of: "alice"), 0o640)
+      #expect(passwords.password(of: "alice") == nil)
     }
   }
 

@@ -177,10 +177,15 @@ public struct MasterServer: ~Copyable {
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
     let signals = try StopSignals()
-    let seal = TokenSeal(key: try KeyFolder(in: options.folder).tokenKey())
     _ = tinysns_set_limit_nofile_max()
     let logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
     let keys = try options.security.keys(in: options.folder)
+    let seal: TokenSeal
+    if let keys {
+      seal = TokenSeal(key: keys.token)
+    } else {
+      seal = TokenSeal(key: try ClusterKeys.token(in: options.folder))
+    }
     let sockets = try Sockets(options, keys, logger)
     let bell = tinysns_eventfd()
     guard bell >= 0 else { throw .system("no event descriptor", bell) }
@@ -297,11 +302,10 @@ public struct MasterServer: ~Copyable {
         if let peer { core.onMalformed(from: peer, into: &actions) }
       case .message(let peer):
         do throws(WireError) {
-          var request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
+          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
             try Wire.decodeRequest(bytes)
           }
-          if case .hello(var hello) = request.body {
-            if case .client(let key) = sockets.requests.standing { hello.key = key }
+          if case .hello(let hello) = request.body {
             onHello(hello, number: request.number, from: peer, at: now)
           } else {
             core.onRequest(request, from: peer, at: now, into: &actions)
@@ -313,7 +317,10 @@ public struct MasterServer: ~Copyable {
     }
   }
 
+  /// What the connection proves goes with the Hello: its key, and the place that it comes from.
   private mutating func onHello(_ hello: Hello, number: UInt64, from peer: PeerID, at now: Instant) {
+    var hello = hello
+    if case .client(let key) = sockets.requests.standing { hello.key = key }
     var claims: TokenClaims?
     if case .token(let token) = hello.proof { claims = seal.open(token) }
     let address = PeerAddress(peerAddress: sockets.requests.payload.metadata("Peer-Address"))

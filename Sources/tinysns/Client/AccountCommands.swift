@@ -75,15 +75,14 @@ struct Passwd: ParsableCommand {
 enum OperatorLogin {
   /// Made with the cluster's own key, and good for a moment.
   static func token(of deployment: Deployment) throws -> SessionToken {
-    let keys = KeyFolder(in: deployment.folder)
-    guard keys.hasTokenKey else {
+    guard ClusterKeys.exist(in: deployment.folder) else {
       throw Failure("\(deployment.folder.path) has no keys: --operator works where the cluster runs")
     }
     var random = RandomSource.system
     let claims = TokenClaims(
       id: TokenID(high: random.next(), low: random.next()), holder: .operatorOfCluster,
       expires: Timestamp(milliseconds: Clock.wall().milliseconds + 120_000))
-    return TokenSeal(key: try keys.tokenKey()).seal(claims)
+    return TokenSeal(key: try ClusterKeys.token(in: deployment.folder)).seal(claims)
   }
 }
 

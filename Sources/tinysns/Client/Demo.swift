@@ -28,12 +28,11 @@ struct Demo: ParsableCommand {
     let logger = Logger(label: name) { _ in ProcessLogHandler(name: name) }
     let lock = try NameLock(name, in: deployment.folder)
     let others = deployment.topology.clients.filter { $0 != user }
-    let keys = KeyFolder(in: deployment.folder)
-    let password = try keys.makeDemoPassword(of: user)
+    let passwords = DemoPasswords(in: deployment.folder)
+    let password = try passwords.makePassword(of: user)
     let client = try TinySNSClient(
       router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user,
-      password: Password(password), register: true,
-      timing: deployment.timing,
+      password: password, register: true, timing: deployment.timing,
       onNote: { note in if let text = note.text { logger.info("\(text)") } })
     stopOnSignal(client)
     Task { [user] in
@@ -44,7 +43,7 @@ struct Demo: ParsableCommand {
           // The account is somebody's, or of a log from before there were passwords.
           throw Failure(
             "\(user) has another password than the demo client, or none; "
-              + "tinysns passwd \(user) --operator --new-password-file \(keys.demoFile(user))")
+              + "tinysns passwd \(user) --operator --new-password-file \(passwords.file(of: user))")
         }
         try await Self.live(client, user: user, others: others, logger: logger)
       } catch {

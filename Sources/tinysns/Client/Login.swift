@@ -1,6 +1,7 @@
 // Where a command's password comes from, and how it logs in.
 
 import ArgumentParser
+import Core
 import Foundation
 import Model
 import Node
@@ -52,7 +53,7 @@ struct SessionOptions: ParsableArguments {
     if let password = try givenPassword() { return try open(password, register: register) }
 
     let token = saved.load()
-    let demo = KeyFolder(in: deployment.folder).demoPassword(of: user).map { Password($0) }
+    let demo = DemoPasswords(in: deployment.folder).password(of: user)
     if token != nil || demo != nil {
       let client = try open(demo, token)
       if try await isLetIn(client) { return client }

@@ -181,7 +181,7 @@ struct VerifyRun: Sendable {
     let ledger = Ledger()
     let loop = try ClientLoop(sessions: graph.users.count + 8)
     // Of all of them; kept, so that the next run at the same cluster finds its people again.
-    let password = Password(try KeyFolder(in: deployment.folder).makeDemoPassword(of: "verify"))
+    let password = try DemoPasswords(in: deployment.folder).makePassword(of: "verify")
     var clients: [String: TinySNSClient] = [:]
     var losses: [String: LossCounter] = [:]
     for user in graph.users {
