@@ -242,7 +242,7 @@ extension RealProcesses {
             for kind in [SocketKind.dealer, .sub, .pub, .router] {
               for message in messages {
                 let socket = try context.makeSocket(kind)
-                try socket.set(.linger(.milliseconds(100)))
+                try socket.set(.linger(.seconds(2)))
                 try cluster.introduce(socket)
                 try socket.connect("tcp://127.0.0.1:\(port)")
                 if kind == .sub { try socket.set(.subscribe(message[0])) }

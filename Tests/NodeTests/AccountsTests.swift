@@ -1,5 +1,6 @@
 // Passwords, tokens and their key, as the shells have them.
 
+import Core
 import Foundation
 import Model
 import Testing
@@ -69,6 +70,23 @@ import Testing
   }
 
   // MARK: Nothing is shown
+
+  @Test func anUnknownNameCostsWhatAWrongPasswordDoes() throws {
+    final class Seen: @unchecked Sendable { var costs: [String] = [] }
+    let seen = Seen()
+    let hasher = PasswordHasher(memory: 8 << 10)
+    let hash = try #require(hasher.hash(Password("correct horse")))
+    var desk = PasswordDesk(hasher) {
+      // Everything before the salt: the way of hashing, and its cost.
+      seen.costs.append($1.phc.split(separator: "$").prefix(3).joined(separator: "$"))
+      return hasher.verify($0, $1)
+    }
+    #expect(desk.carryOut(.verify(Password("a wrong one"), nil)) == .wrong)
+    #expect(desk.carryOut(.verify(Password("a wrong one"), hash)) == .wrong)
+    #expect(desk.carryOut(.verify(Password("a wrong one"), nil)) == .wrong)
+    #expect(desk.carryOut(.verify(Password("correct horse"), hash)) == .right)
+    #expect(seen.costs.count == 4 && Set(seen.costs).count == 1, "\(seen.costs)")
+  }
 
   @Test func secretsAreNotPrinted() {
     let password = Password("correct horse")
