@@ -437,6 +437,9 @@ public struct MasterCore: Sendable {
     }
   }
 
+  /// Whether this client has a session here.
+  public func hasSession(of client: ClientID) -> Bool { peersByClient[client] != nil }
+
   /// Whether some session watches a timeline under this topic.
   public func isWatched(_ topic: Topic) -> Bool { watches.position(of: topic) != nil }
 

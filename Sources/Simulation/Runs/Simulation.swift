@@ -176,6 +176,10 @@ final class Run {
     if world.clients.count != world.settings.clients { return "clients are missing" }
     for client in world.clients {
       if !client.core.isServing { return "\(client.name) has no master" }
+      // Else it is about to find out, and may have to log in with another password.
+      guard world.masters.contains(where: { $0.core.hasSession(of: client.core.client) }) else {
+        return "\(client.name) has no session, and does not know it"
+      }
       if !client.asked.isEmpty { return "\(client.name) waits for an answer" }
     }
     if let link = world.network.firstUnnoticed {
