@@ -1,5 +1,6 @@
 // The people at the clients: what they ask for, drawn from the seed.
 
+import Core
 import Model
 
 final class People {
@@ -147,7 +148,8 @@ final class People {
         .timeline(TimelineQuery(timeline: timeline, range: ranges[random.below(4)], limit: limit)), within: patience())
     case ..<96:
       if client.watches.count < 4 {
-        let cursor = EventID(UInt64(random.below(Int(world.checkers.model.head.rawValue) + 1)))
+        // What it has heard of: else an answer that is older than the cursor would be no fault of anybody's.
+        let cursor = EventID(UInt64(random.below(Int(client.core.newest.rawValue) + 1)))
         client.watch(random.percent(50) ? .home : .author(someone()), after: random.percent(50) ? .zero : cursor)
       }
     case ..<98: if let token = random.pick(client.watches) { client.unwatch(token) }

@@ -113,7 +113,6 @@ struct Settings {
       commit: .microseconds(200) ... .milliseconds(slowest), read: .microseconds(50) ... .milliseconds(slowest),
       indexEvery: .milliseconds(Int64(random.int(500...8_000))), readEvents: random.percent(30) ? 7 : Limits.readEvents)
     turnCost = .microseconds(10) ... .microseconds([60, 400][random.below(2)])
-    passwordCost = .milliseconds(1) ... .milliseconds([2, 30, 90][random.below(3)])
     faultEvery = .milliseconds([200, 600, 1_500, 4_000, 8_000][random.below(5)])
     // Each run has its own mix: some faults often, others never.
     var enabled: [FaultKind] = []
@@ -123,9 +122,10 @@ struct Settings {
     faults = enabled
     requestEvery = .milliseconds([100, 300, 1_000, 2_500][random.below(4)])
     repeatsPercent = random.percent(25) ? 5 : 0
-    if random.percent(60) { intrudeEvery = .seconds(Int64(random.int(2...8))) }
-    if random.percent(50) { changesPercent = random.int(1...3) }
     skews = []
     for _ in 0...hosts { skews.append(Int64(random.int(-2_000...2_000))) }
+    passwordCost = .milliseconds(1) ... .milliseconds([2, 30, 90][random.below(3)])
+    if random.percent(60) { intrudeEvery = .seconds(Int64(random.int(2...8))) }
+    if random.percent(50) { changesPercent = random.int(1...3) }
   }
 }
