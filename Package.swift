@@ -71,7 +71,7 @@ let package = Package(
     .target(
       name: "Node",
       dependencies: [
-        "Core", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
+        "Core", "CSodium", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
       ],

@@ -5,7 +5,7 @@ Written from PROTOCOL.md alone; needs pyzmq and protobuf (Debian: python3-zmq py
 tinysns.desc beside this file, which `scripts/generate-protobuf.sh` makes of Protos/tinysns.proto: unlike generated Python
 code, it works with every version of protobuf.
 
-    python3 watch.py alice --follow bob carol --post "hello"
+    TINYSNS_PASSWORD="correct horse" python3 watch.py alice --follow bob carol --post "hello"
 
 What goes over the network is encrypted (CURVE): the cluster proves that it has the key that `keys/cluster.pub` in its state
 folder, or --server-key, tells.
@@ -15,7 +15,9 @@ and the master closes the session; the next call opens another one, and nothing 
 """
 
 import argparse
+import getpass
 import json
+import os
 import random
 import secrets
 import signal
@@ -48,16 +50,17 @@ MESSAGES = load_messages(Path(__file__).with_name("tinysns.desc"))
 Request, Reply, RouterRequest, RouterReply, TimelinePage = (
     MESSAGES[name] for name in ("Request", "Reply", "RouterRequest", "RouterReply", "TimelinePage"))
 
-VERSION = 1
+VERSION = 2
 REQUEST_BYTES = 4096  # libzmq closes the connection of whoever sends more
 # Refusal codes that the client itself acts on.
-INVALID, UNKNOWN_USER, INVALID_TEXT, NO_SESSION, BAD_VERSION, UNAVAILABLE = 1, 4, 5, 6, 10, 11
+INVALID, INVALID_TEXT, NO_SESSION, LIMIT, BAD_VERSION, UNAVAILABLE, CREDENTIALS = 1, 5, 6, 7, 10, 11, 12
 # Refusals of a Hello that no other master would answer otherwise.
-FINAL = {INVALID, UNKNOWN_USER, INVALID_TEXT, BAD_VERSION}
+FINAL = {INVALID, INVALID_TEXT, BAD_VERSION, CREDENTIALS}
 
 # Seconds.
 LOCATE_TIMEOUT = 0.25  # for an answer of the router
-HELLO_TIMEOUT = 0.5  # for the answer to a Hello
+HELLO_TIMEOUT = 0.5  # for the answer to a Hello with a token
+PASSWORD_TIMEOUT = 2.0  # with a password, which is slow to check on purpose
 REQUEST_TIMEOUT = 2.0  # for the answer to a request, before the master is suspected
 PING_BUSY = 0.2  # silence with requests under way, before a Ping
 PING_IDLE = 1.0  # silence otherwise; finds lost tails and hung masters, and keeps the session
@@ -187,6 +190,8 @@ class Pending:
         self.fill = fill  # writes the body into a Request
         self.is_own = is_own  # asked by the program, so repeated at the next master; else by a watched timeline
         self.sent_at = None
+        self.again_at = None  # when to send it again to a master that had no room for it
+        self.refused = 0  # how often it had none
         self.answer = None
 
 
@@ -197,8 +202,10 @@ class Client:
     this machine may get new keys); or None: nothing is encrypted.
     """
 
-    def __init__(self, router, user, server_key, register=True, on_note=lambda text: None):
+    def __init__(self, router, user, server_key, password, register=True, on_note=lambda text: None):
         self.router, self.user, self.register, self.on_note = router, user, register, on_note
+        self.password = password
+        self.token = b""  # what the first login gave: later ones, over any failover, do without the password
         self.context = zmq.Context.instance()
         self.server_key, self.proved_key = server_key, None
         # One pair for all connections: a master lets a subscription count only if it has the key of the session that watches.
@@ -310,7 +317,7 @@ class Client:
         request = Request(number=number)
         fill(request)
         if number in self.pending:
-            self.pending[number].sent_at = time.monotonic()
+            self.pending[number].sent_at, self.pending[number].again_at = time.monotonic(), None
         self.requests.send(request.SerializeToString(), zmq.NOBLOCK)
 
     # ------------------------------------------------------------ one turn: receive, then look at the clock
@@ -348,6 +355,7 @@ class Client:
             times.append(self.timeline.tail[1])
         if self.retry_at is not None:
             times.append(self.retry_at)
+        times += [pending.again_at for pending in self.pending.values() if pending.again_at is not None]
         return min(times)
 
     def on_timers(self, now):
@@ -360,6 +368,9 @@ class Client:
             return self.lose("no answer", is_suspect=True)
         if oldest is not None and now >= oldest + REQUEST_TIMEOUT:
             return self.lose("no answer", is_suspect=True)
+        for number, pending in sorted(self.pending.items()):
+            if pending.again_at is not None and now >= pending.again_at:
+                self.send(number, pending.fill)
         if self.retry_at is not None and now >= self.retry_at:
             self.retry_at = None
             if self.timeline.state == "unsubscribed":
@@ -440,9 +451,13 @@ class Client:
             hello = request.hello
             hello.version, hello.client, hello.user = VERSION, self.client_id, self.user
             hello.register, hello.newest = self.register, self.newest
+            if self.token:
+                hello.token = self.token
+            else:
+                hello.password = self.password
         self.master = master
         self.send(number, fill)
-        deadline = time.monotonic() + HELLO_TIMEOUT
+        deadline = time.monotonic() + (HELLO_TIMEOUT if self.token else PASSWORD_TIMEOUT)
         poller = zmq.Poller()
         poller.register(self.requests, zmq.POLLIN)
         poller.register(self.monitor, zmq.POLLIN)
@@ -456,6 +471,9 @@ class Client:
                 if kind == "refused" and reply.number == number:
                     self.retry_after = reply.refused.retry_after_ms / 1000
                     self.lose("it does not serve", is_suspect=False)
+                    if reply.refused.code == CREDENTIALS and self.token:
+                        self.token = b""  # expired, or revoked: once more with the password
+                        return False
                     if reply.refused.code in FINAL:
                         raise Refused(reply.refused)
                     return False
@@ -468,6 +486,7 @@ class Client:
                 return False
         now = time.monotonic()
         self.newest = max(self.newest, reply.welcome.head)
+        self.token = reply.welcome.token or self.token
         self.register = False  # once is enough; later an unknown name would be an error
         self.is_open = True
         self.last_heard, self.ping_sent_at = now, None
@@ -503,7 +522,7 @@ class Client:
         # What the watched timeline had asked is asked anew; the program's own requests are repeated.
         self.pending = {number: pending for number, pending in self.pending.items() if pending.is_own}
         for pending in self.pending.values():
-            pending.sent_at = None
+            pending.sent_at = pending.again_at = None
         self.retry_at = None
         if self.timeline is not None:
             self.timeline.reset()
@@ -534,7 +553,14 @@ class Client:
         pending = self.pending.get(reply.number)
         if pending is None or pending.answer is not None:
             return None  # answered before, or given up
-        pending.answer, pending.sent_at = reply, None
+        pending.sent_at = None
+        if kind == "refused" and reply.refused.code == LIMIT and reply.refused.retry_after_ms > 0 and pending.is_own:
+            # Nothing happened; there is no room now. The same again, after a growing pause.
+            pause = max(reply.refused.retry_after_ms / 1000, min(2.0, 0.01 * 2 ** pending.refused))
+            pending.again_at = time.monotonic() + pause * random.uniform(1.0, 1.5)
+            pending.refused += 1
+            return None
+        pending.answer = reply
         if kind == "done":
             self.newest = max(self.newest, reply.done)
         if kind == "page":
@@ -604,6 +630,17 @@ def show(post, as_json):
     print(line, flush=True)
 
 
+def find_password(user, path):
+    """From a file's first line, from TINYSNS_PASSWORD, or from whoever sits at the terminal."""
+    if path is not None:
+        return Path(path).read_text(encoding="utf-8").split("\n")[0].rstrip("\r")
+    if os.environ.get("TINYSNS_PASSWORD"):
+        return os.environ["TINYSNS_PASSWORD"]
+    if sys.stdin.isatty():
+        return getpass.getpass(f"Password of {user}: ")
+    sys.exit("watch.py: give the password with --password-file FILE or TINYSNS_PASSWORD")
+
+
 CLUSTER_KEY = Path(__file__).resolve().parents[2] / "var/keys/cluster.pub"
 
 
@@ -637,13 +674,18 @@ def main():
                         help="a file that has it, read whenever a master is looked for; default: %(default)s")
     parser.add_argument("--plain", action="store_true", help="no encryption: for a cluster with `security: none`")
     parser.add_argument("--seconds", metavar="N", type=float, default=float("inf"), help="watch for so long; default: for ever")
+    parser.add_argument("--password-file", metavar="FILE", help="a file whose first line is the password; else TINYSNS_PASSWORD")
     options = parser.parse_args()
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
     def note(text):
         print(text, file=sys.stderr, flush=True)
-    client = Client(options.router, options.user, key_reader(options), on_note=note)
+    try:
+        password = find_password(options.user, options.password_file)
+    except (OSError, UnicodeDecodeError, KeyboardInterrupt) as error:
+        sys.exit(f"watch.py: {error or 'no password was given'}")
+    client = Client(options.router, options.user, key_reader(options), password, on_note=note)
     try:
         for name in options.follow:
             try:

@@ -9,6 +9,10 @@ public struct DerivedState: Sendable {
   /// That event's time.
   public private(set) var time: Timestamp = .zero
   public private(set) var names: [String] = []
+  /// For each account, what opens it.
+  public private(set) var credentials: [Credential] = []
+  /// Revoked tokens, expired ones too.
+  private var revocations: [Revocation] = []
   /// For each account, whom it follows, ascending.
   public private(set) var following: [[AccountID]] = []
   /// For each account, its newest `Limits.newestPerAuthor` posts, ascending.
@@ -28,6 +32,7 @@ public struct DerivedState: Sendable {
     case .accountCreated(let account, let name):
       precondition(account.index == names.count, "\(account) created as number \(names.count)")
       names.append(name)
+      credentials.append(Credential())
       following.append([])
       newestByAuthor.append([])
     case .posted(let author, let text):
@@ -44,6 +49,15 @@ public struct DerivedState: Sendable {
       }
     case .unfollowed(let follower, let followed):
       following[follower.index].removeAll { $0 == followed }
+    case .credentialSet(let account, let hash):
+      credentials[account.index] = Credential(hash: hash, generation: event.id)
+      revocations.removeAll { $0.account == account }
+    case .sessionsRevoked(let account):
+      credentials[account.index].generation = event.id
+      revocations.removeAll { $0.account == account }
+    case .sessionRevoked(let account, let token, let expires):
+      revocations.removeAll { $0.account == account && $0.token == token }
+      revocations.append(Revocation(account: account, token: token, expires: expires))
     }
     if let request = event.request {
       requests.record(request, by: event.change.actor, as: event.id, at: event.time)
@@ -55,10 +69,15 @@ public struct DerivedState: Sendable {
   /// The newest `Limits.postsInMemory` posts, ascending.
   public var posts: [StoredPost] { Array(recentPosts.suffix(Limits.postsInMemory)) }
 
+  /// The revoked tokens that have not expired by the time of the newest event, by account and token.
+  public var revoked: [Revocation] {
+    revocations.filter { !$0.hasExpired(at: time) }.sorted { ($0.account, $0.token) < ($1.account, $1.token) }
+  }
+
   /// The state as a starting master loads it.
   public var snapshot: Snapshot {
     Snapshot(
-      upTo: upTo, time: time, names: names, following: following, posts: posts, newestByAuthor: newestByAuthor,
-      windows: requests.all)
+      upTo: upTo, time: time, names: names, credentials: credentials, revocations: revoked, following: following,
+      posts: posts, newestByAuthor: newestByAuthor, windows: requests.all)
   }
 }

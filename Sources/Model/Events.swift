@@ -5,7 +5,7 @@ public struct Event: Hashable, Sendable {
   public var id: EventID
   /// When the committing master accepted it; never less than the previous event's.
   public var time: Timestamp
-  /// The request that caused it; nil for an account's creation by login, which a repeat can't double.
+  /// The request that caused it; nil for an account's creation by login, with its password, which a repeat can't double.
   public var request: RequestID?
   public var change: Change
 
@@ -24,12 +24,19 @@ public enum Change: Hashable, Sendable {
   case posted(AccountID, text: String)
   case followed(AccountID, AccountID)
   case unfollowed(AccountID, AccountID)
+  /// A new password. All tokens made before are invalid.
+  case credentialSet(AccountID, PasswordHash)
+  /// A logout.
+  case sessionRevoked(AccountID, TokenID, expires: Timestamp)
+  /// A logout everywhere: all tokens made before are invalid.
+  case sessionsRevoked(AccountID)
 
   /// The account that acts.
   @inlinable public var actor: AccountID {
     switch self {
     case .accountCreated(let account, _), .posted(let account, _), .followed(let account, _),
-      .unfollowed(let account, _):
+      .unfollowed(let account, _), .credentialSet(let account, _), .sessionRevoked(let account, _, _),
+      .sessionsRevoked(let account):
       return account
     }
   }

@@ -10,6 +10,10 @@ public enum Limits {
   /// A post's length in UTF-8 bytes. Four times a long tweet; keeps a page of posts within one message.
   public static let postBytes = 1_024
 
+  /// A password's length in UTF-8 bytes: at least what NIST SP 800-63B asks for, at most a long sentence.
+  public static let passwordBytesMin = 8
+  public static let passwordBytesMax = 256
+
   // MARK: Messages
 
   /// A message from a client to a router or master, in bytes: a post at its longest, and room.
@@ -21,6 +25,25 @@ public enum Limits {
   public static let messageBytes = 16 << 20
   /// Frames of a message, its ZeroMQ identity frame not counted.
   public static let frames = 2
+
+  /// A session token, in bytes; with room for later versions.
+  public static let tokenBytes = 256
+
+  // MARK: Logging in
+
+  /// Wrong passwords in a row for one name before each further one has to wait, and the wait. Whoever has a token never waits.
+  public static let attemptsPerName = 10
+  public static let attemptsPerNameEvery = Interval.seconds(10)
+  /// The same of one address, whatever the names.
+  public static let attemptsPerAddress = 50
+  public static let attemptsPerAddressEvery = Interval.seconds(2)
+  /// The same of all clients on the server's own machine.
+  public static let attemptsPerLoopback = 5_000
+  public static let attemptsPerLoopbackEvery = Interval.milliseconds(10)
+  /// Names and addresses whose attempts are counted.
+  public static let attemptsTracked = 65_536
+  /// Revoked tokens of an account that are remembered one by one; at one more all of its tokens are revoked.
+  public static let revocationsPerAccount = 256
 
   // MARK: A master's sessions
 
@@ -55,10 +78,9 @@ public enum Limits {
   public static let repeatMilliseconds: Int64 = 15 * 60 * 1_000
   /// Clients whose outcomes are kept; beyond that those of the longest idle ones go first.
   public static let repeatClients = 65_536
-  /// Failures in a row at a master that the router finds healthy, after which a client is sent to another one. Each but the first
-  /// waits twice as long as the one before: on a busy machine a master is more often slow than cut off from a client, and whoever comes
-  /// anew makes it slower still.
-  public static let failuresAtMaster: UInt32 = 3
+  /// Failures in a row at a master that the router finds healthy, after which a client is sent to another one: connections lost, and
+  /// silences after the first.
+  public static let failuresAtMaster: UInt32 = 2
   /// The longest deadline that a client may give a request.
   public static let requestLifetime = Interval.seconds(5 * 60)
 

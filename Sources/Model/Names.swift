@@ -5,6 +5,8 @@ public enum TextFault: Hashable, Sendable {
   case empty
   /// Longer than `limit` bytes of UTF-8.
   case tooLong(limit: Int)
+  /// Shorter than `limit` bytes of UTF-8.
+  case tooShort(limit: Int)
   /// Has a character that is not allowed there.
   case badCharacter
 
@@ -13,6 +15,7 @@ public enum TextFault: Hashable, Sendable {
     switch self {
     case .empty: return "empty"
     case .tooLong(let limit): return "longer than \(limit) bytes"
+    case .tooShort(let limit): return "shorter than \(limit) bytes"
     case .badCharacter: return "has a character that is not allowed"
     }
   }
@@ -65,6 +68,14 @@ public enum TextRules {
       }
       return isBlank ? .empty : nil
     }
+  }
+
+  /// What is wrong with a new password; nil if nothing. Any characters are welcome in one.
+  public static func fault(inPassword password: Password) -> TextFault? {
+    let count = password.text.utf8.count
+    if count < Limits.passwordBytesMin { return .tooShort(limit: Limits.passwordBytesMin) }
+    if count > Limits.passwordBytesMax { return .tooLong(limit: Limits.passwordBytesMax) }
+    return nil
   }
 
   private static func isNameScalar(_ scalar: Unicode.Scalar, first: Bool) -> Bool {

@@ -8,6 +8,10 @@ public struct Snapshot: Sendable {
   public var time: Timestamp
   /// The names of all accounts; an account's id is its index.
   public var names: [String]
+  /// For each account, what opens it.
+  public var credentials: [Credential]
+  /// Tokens that are no longer good and have not expired, by account and token.
+  public var revocations: [Revocation]
   /// For each account, whom it follows, ascending.
   public var following: [[AccountID]]
   /// The newest `Limits.postsInMemory` posts, ascending.
@@ -18,13 +22,16 @@ public struct Snapshot: Sendable {
   public var windows: [(client: ClientID, window: RequestWindow)]
 
   public init(
-    upTo: EventID = .zero, time: Timestamp = .zero, names: [String] = [], following: [[AccountID]] = [],
-    posts: [StoredPost] = [], newestByAuthor: [[EventID]] = [],
+    upTo: EventID = .zero, time: Timestamp = .zero, names: [String] = [], credentials: [Credential] = [],
+    revocations: [Revocation] = [], following: [[AccountID]] = [], posts: [StoredPost] = [],
+    newestByAuthor: [[EventID]] = [],
     windows: [(client: ClientID, window: RequestWindow)] = []
   ) {
     self.upTo = upTo
     self.time = time
     self.names = names
+    self.credentials = credentials
+    self.revocations = revocations
     self.following = following
     self.posts = posts
     self.newestByAuthor = newestByAuthor

@@ -14,10 +14,11 @@ enum EventRow {
       time     INTEGER NOT NULL,     -- milliseconds since 1970
       client   INTEGER,              -- the request that caused it: client, as a signed number,
       number   INTEGER,              --   and number; both NULL if none
-      kind     INTEGER NOT NULL,     -- 1 account created, 2 posted, 3 followed, 4 unfollowed
+      kind     INTEGER NOT NULL,     -- 1 account created, 2 posted, 3 followed, 4 unfollowed, 5 credential set,
+                                     --   6 session revoked, 7 all of them revoked
       account  INTEGER NOT NULL,     -- who acts
-      other    INTEGER,              -- who is followed or unfollowed
-      text     TEXT,                 -- the name, or the post
+      other    INTEGER,              -- who is followed or unfollowed; when a revoked token would have expired
+      text     TEXT,                 -- the name, the post, the password's hash, the revoked token's id
       checksum INTEGER NOT NULL      -- CRC-32C over all the others
     ) STRICT
     """
@@ -30,6 +31,9 @@ enum EventRow {
     static let posted: Int64 = 2
     static let followed: Int64 = 3
     static let unfollowed: Int64 = 4
+    static let credentialSet: Int64 = 5
+    static let sessionRevoked: Int64 = 6
+    static let sessionsRevoked: Int64 = 7
   }
 
   // MARK: Writing
@@ -43,15 +47,22 @@ enum EventRow {
     case .posted(let author, var text):
       try text.withUTF8 { try insert(event, Kind.posted, author, nil, $0, through: rows) }
     case .followed(let follower, let followed):
-      try insert(event, Kind.followed, follower, followed, nil, through: rows)
+      try insert(event, Kind.followed, follower, Int64(followed.rawValue), nil, through: rows)
     case .unfollowed(let follower, let followed):
-      try insert(event, Kind.unfollowed, follower, followed, nil, through: rows)
+      try insert(event, Kind.unfollowed, follower, Int64(followed.rawValue), nil, through: rows)
+    case .credentialSet(let account, var hash):
+      try hash.phc.withUTF8 { try insert(event, Kind.credentialSet, account, nil, $0, through: rows) }
+    case .sessionRevoked(let account, let token, let expires):
+      var text = token.hexadecimal
+      try text.withUTF8 { try insert(event, Kind.sessionRevoked, account, expires.milliseconds, $0, through: rows) }
+    case .sessionsRevoked(let account):
+      try insert(event, Kind.sessionsRevoked, account, nil, nil, through: rows)
     }
   }
 
   @inline(__always)
   private static func insert(
-    _ event: Event, _ kind: Int64, _ account: AccountID, _ other: AccountID?, _ text: UnsafeBufferPointer<UInt8>?,
+    _ event: Event, _ kind: Int64, _ account: AccountID, _ other: Int64?, _ text: UnsafeBufferPointer<UInt8>?,
     through rows: Rows
   ) throws {
     let id = event.id.stored
@@ -71,11 +82,11 @@ enum EventRow {
     }
     rows.bind(kind, at: 5)
     rows.bind(Int64(account.rawValue), at: 6)
-    if let other { rows.bind(Int64(other.rawValue), at: 7) } else { rows.bindNull(at: 7) }
+    if let other { rows.bind(other, at: 7) } else { rows.bindNull(at: 7) }
     if let text { rows.bind(text, at: 8) } else { rows.bindNull(at: 8) }
     let checksum = checksum(
       id: id, time: time, client: client, number: number, hasRequest: event.request != nil, kind: kind,
-      account: Int64(account.rawValue), other: Int64(other?.rawValue ?? 0), text: text)
+      account: Int64(account.rawValue), other: other ?? 0, text: text)
     rows.bind(checksum, at: 9)
     try rows.run()
   }
@@ -112,6 +123,10 @@ enum EventRow {
     case Kind.posted: change = .posted(account, text: text(of: rows))
     case Kind.followed: change = .followed(account, other)
     case Kind.unfollowed: change = .unfollowed(account, other)
+    case Kind.credentialSet: change = .credentialSet(account, PasswordHash(phc: text(of: rows)))
+    case Kind.sessionRevoked:
+      change = .sessionRevoked(account, try token(in: rows, path: path), expires: expiry(in: rows))
+    case Kind.sessionsRevoked: change = .sessionsRevoked(account)
     case let kind: throw LogError.corrupt("\(path): event \(id) is of unknown kind \(kind)")
     }
     return Event(
@@ -134,6 +149,17 @@ enum EventRow {
       client: ClientID(UInt64(bitPattern: rows.integer(2))), number: UInt64(bitPattern: rows.integer(3)))
   }
 
+  /// The id of the token that the event in the current row revokes.
+  static func token(in rows: Rows, path: String) throws -> TokenID {
+    guard let token = TokenID(hexadecimal: text(of: rows)) else {
+      throw LogError.corrupt("\(path): event \(rows.integer(0)) revokes what is no token")
+    }
+    return token
+  }
+
+  /// When that token would have expired.
+  static func expiry(in rows: Rows) -> Timestamp { Timestamp(milliseconds: rows.integer(6)) }
+
   static func text(of rows: Rows) -> String { String(decoding: rows.bytes(7), as: UTF8.self) }
 
   /// Holds the current row to its checksum.
@@ -146,5 +172,22 @@ enum EventRow {
     guard rows.integer(8) == expected else {
       throw LogError.corrupt("\(path): event \(rows.integer(0)) is damaged (its checksum does not match)")
     }
+  }
+}
+
+extension TokenID {
+  /// 32 digits.
+  var hexadecimal: String {
+    [high, low].map { half in
+      let digits = String(half, radix: 16)
+      return String(repeating: "0", count: 16 - digits.count) + digits
+    }.joined()
+  }
+
+  init?(hexadecimal text: String) {
+    guard text.utf8.count == 32, let high = UInt64(text.prefix(16), radix: 16),
+      let low = UInt64(text.suffix(16), radix: 16)
+    else { return nil }
+    self.init(high: high, low: low)
   }
 }

@@ -9,7 +9,7 @@ import Model
 ///
 /// Every failure here means "no index": the caller then reads the log instead, or builds a new one.
 final class IndexFile {
-  static let version = 1
+  static let version = 2
   private let file: DatabaseFile
   /// Tells whether the path still leads to this file.
   private let inode: UInt64
@@ -34,7 +34,12 @@ final class IndexFile {
       clients INTEGER NOT NULL, sweep INTEGER NOT NULL
     ) STRICT;
     INSERT INTO watermark VALUES (1, 0, 0, 0, 0, 0);
-    CREATE TABLE accounts (id INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
+    CREATE TABLE accounts (
+      id INTEGER PRIMARY KEY, name TEXT NOT NULL, hash TEXT, generation INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE revocations (
+      account INTEGER NOT NULL, token TEXT NOT NULL, expires INTEGER NOT NULL, PRIMARY KEY (account, token)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE follows (
       follower INTEGER NOT NULL, followed INTEGER NOT NULL, PRIMARY KEY (follower, followed)
     ) STRICT, WITHOUT ROWID;
@@ -170,13 +175,27 @@ final class IndexFile {
       let watermark = try watermark(database)
       var snapshot = Snapshot(upTo: watermark.upTo, time: watermark.time)
 
-      var rows = try database.rows("SELECT id, name FROM accounts ORDER BY id")
+      var rows = try database.rows("SELECT id, name, hash, generation FROM accounts ORDER BY id")
       defer { rows.reset() }
       while try rows.step() {
         guard rows.integer(0) == snapshot.names.count else {
           throw damaged("account \(snapshot.names.count) is missing")
         }
         snapshot.names.append(String(decoding: rows.bytes(1), as: UTF8.self))
+        let hash = rows.isNull(2) ? nil : PasswordHash(phc: String(decoding: rows.bytes(2), as: UTF8.self))
+        snapshot.credentials.append(Credential(hash: hash, generation: EventID(stored: rows.integer(3))))
+      }
+      rows.reset()
+
+      rows = try database.rows("SELECT account, token, expires FROM revocations ORDER BY account, token")
+      while try rows.step() {
+        guard let token = TokenID(hexadecimal: String(decoding: rows.bytes(1), as: UTF8.self)) else {
+          throw damaged("a revoked token is unreadable")
+        }
+        let revocation = Revocation(
+          account: AccountID(UInt32(truncatingIfNeeded: rows.integer(0))), token: token,
+          expires: Timestamp(milliseconds: rows.integer(2)))
+        if !revocation.hasExpired(at: watermark.time) { snapshot.revocations.append(revocation) }
       }
       rows.reset()
 
@@ -236,6 +255,7 @@ final class IndexFile {
           throw damaged("two processes write it at once")
         }
         try writeAccounts(batch, database)
+        try writeCredentials(batch, database)
         try writeFollows(batch, database)
         try writePosts(batch, database)
         var after = watermark
@@ -256,7 +276,7 @@ final class IndexFile {
   }
 
   private func writeAccounts(_ batch: IndexBatch, _ database: Database) throws {
-    let rows = try database.rows("INSERT INTO accounts VALUES (?1, ?2)")
+    let rows = try database.rows("INSERT INTO accounts (id, name) VALUES (?1, ?2)")
     for (account, name) in batch.accounts {
       var name = name
       try name.withUTF8 { name in
@@ -265,6 +285,46 @@ final class IndexFile {
         try rows.run()
       }
     }
+  }
+
+  private func writeCredentials(_ batch: IndexBatch, _ database: Database) throws {
+    guard !batch.credentials.isEmpty else { return }
+    let setting = try database.rows("UPDATE accounts SET hash = ?2, generation = ?3 WHERE id = ?1")
+    let revokingAll = try database.rows("UPDATE accounts SET generation = ?2 WHERE id = ?1")
+    let forgetting = try database.rows("DELETE FROM revocations WHERE account = ?1")
+    let revoking = try database.rows("INSERT OR REPLACE INTO revocations VALUES (?1, ?2, ?3)")
+    for (event, change) in batch.credentials {
+      let account = Int64(change.actor.rawValue)
+      switch change {
+      case .credentialSet(_, var hash):
+        try hash.phc.withUTF8 { phc in
+          setting.bind(account, at: 1)
+          setting.bind(phc, at: 2)
+          setting.bind(event, at: 3)
+          try setting.run()
+        }
+        forgetting.bind(account, at: 1)
+        try forgetting.run()
+      case .sessionsRevoked:
+        revokingAll.bind(account, at: 1)
+        revokingAll.bind(event, at: 2)
+        try revokingAll.run()
+        forgetting.bind(account, at: 1)
+        try forgetting.run()
+      case .sessionRevoked(_, let token, let expires):
+        var text = token.hexadecimal
+        try text.withUTF8 { text in
+          revoking.bind(account, at: 1)
+          revoking.bind(text, at: 2)
+          revoking.bind(expires.milliseconds, at: 3)
+          try revoking.run()
+        }
+      case .accountCreated, .posted, .followed, .unfollowed: break
+      }
+    }
+    let sweeping = try database.rows("DELETE FROM revocations WHERE expires < ?1")
+    sweeping.bind(batch.time.milliseconds, at: 1)
+    try sweeping.run()
   }
 
   private func writeFollows(_ batch: IndexBatch, _ database: Database) throws {
@@ -406,6 +466,8 @@ struct IndexBatch {
   }
 
   var accounts: [(AccountID, String)] = []
+  /// Changes of credentials and revocations, with their events.
+  var credentials: [(EventID, Change)] = []
   var follows: [Follow] = []
   var posts: [(author: UInt32, id: Int64)] = []
   var requests: [Request] = []
@@ -423,6 +485,12 @@ struct IndexBatch {
     switch rows.integer(4) {
     case EventRow.Kind.posted: posts.append((author: account.rawValue, id: upTo.stored))
     case EventRow.Kind.accountCreated: accounts.append((account, EventRow.text(of: rows)))
+    case EventRow.Kind.credentialSet:
+      credentials.append((upTo, .credentialSet(account, PasswordHash(phc: EventRow.text(of: rows)))))
+    case EventRow.Kind.sessionRevoked:
+      let token = try EventRow.token(in: rows, path: path)
+      credentials.append((upTo, .sessionRevoked(account, token, expires: EventRow.expiry(in: rows))))
+    case EventRow.Kind.sessionsRevoked: credentials.append((upTo, .sessionsRevoked(account)))
     case let kind:
       let other = AccountID(UInt32(truncatingIfNeeded: rows.integer(6)))
       follows.append(Follow(follower: account, followed: other, isNew: kind == EventRow.Kind.followed))

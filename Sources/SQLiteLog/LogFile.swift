@@ -11,7 +11,9 @@ import Model
 /// reads an event may tell the world of it. One case needs care. A process killed between write and sync leaves its events in
 /// the WAL, and if all others are dead, too, SQLite's recovery finds them, unsynced, when the next process opens the file. So opening syncs the WAL.
 final class LogFile {
-  static let version = 1
+  /// 1: until there were passwords. 2: with events of kinds 5 to 7; the rest is as it was, so that a log of version 1 is
+  /// taken over as it is.
+  static let version = 2
   let path: String
   private let file: DatabaseFile
   private let turnstile: Turnstile
@@ -35,7 +37,15 @@ final class LogFile {
       throw LogError.corrupt("\(path): a SQLite database, but not a log of Tiny SNS")
     }
     guard version <= Self.version else { throw LogError.newer(found: version, supported: Self.version) }
-    guard version == Self.version else { throw LogError.corrupt("\(path): has the unknown version \(version)") }
+    switch version {
+    case Self.version: break
+    case 1:
+      // From here on, programs that know no passwords keep their hands off.
+      try file.access { database in
+        try database.writing { try database.execute(sql: "PRAGMA user_version = \(Self.version)") }
+      }
+    default: throw LogError.corrupt("\(path): has the unknown version \(version)")
+    }
     _ = try head()
     try syncWAL()
   }

@@ -27,6 +27,10 @@ package enum Defect: String, CaseIterable, Sendable {
   case readWithoutWhatWasMissed = "repair without what was missed"
   /// "Behind" is answered by appending at the new head unseen.
   case appendWithoutLooking = "append without looking at what came between"
+  /// The thread that hashes finds every password right.
+  case acceptAnyPassword = "accept any password"
+  /// Masters look at what a token says, and not at its seal.
+  case acceptAnyToken = "accept any token"
   case forgetADeadline = "forget a deadline"
   /// A slave's next life does not know that its master has just died, and starts it at once.
   case forgetTheDeath = "forget a master's death with its slave"

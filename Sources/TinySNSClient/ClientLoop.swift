@@ -3,7 +3,7 @@
 import CSpawn
 public import Core
 import HeapModule
-import Model
+public import Model
 import Runtime
 import Wire
 import ZeroMQ
@@ -80,8 +80,16 @@ struct ContextPool {
 /// How a session talks to the program. Called on the loop's thread; must not block it.
 public struct SessionHandlers: Sendable {
   public var note: @Sendable (ClientNote) -> Void
+  /// A token for later logins.
+  public var keep: @Sendable (SessionToken) -> Void
 
-  public init(note: @escaping @Sendable (ClientNote) -> Void = { _ in }) { self.note = note }
+  public init(
+    note: @escaping @Sendable (ClientNote) -> Void = { _ in },
+    keep: @escaping @Sendable (SessionToken) -> Void = { _ in }
+  ) {
+    self.note = note
+    self.keep = keep
+  }
 }
 
 /// What the loop's thread owns.
@@ -374,6 +382,7 @@ final class LoopState {
         session.shows[token] = nil
         session.finishes.removeValue(forKey: token)?(outcome)
       case .show(let token, let posts): session.shows[token]?(posts)
+      case .keep(let token): session.handlers.keep(token)
       case .note(let note): session.handlers.note(note)
       }
     } catch {

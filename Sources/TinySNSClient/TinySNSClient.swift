@@ -11,7 +11,8 @@ import Runtime
 ///
 /// ```swift
 /// let key = ServerKey.file("var/keys/cluster.pub")
-/// let client = try TinySNSClient(router: "tcp://127.0.0.1:3010", serverKey: key, user: "alice", register: true)
+/// let client = try TinySNSClient(
+///   router: "tcp://127.0.0.1:3010", serverKey: key, user: "alice", password: Password("correct horse"), register: true)
 /// let id = try await client.post("hello")
 /// for try await posts in client.watch(after: id) { print(posts) }
 /// ```
@@ -27,23 +28,28 @@ public final class TinySNSClient: Sendable {
   /// - Parameters:
   ///   - router: the router's endpoint, `tcp://HOST:PORT`.
   ///   - serverKey: what the cluster has to prove; nil for one with `security: none`: then nothing is encrypted.
-  ///   - register: create the account if the name is new.
+  ///   - password: the user's. Needed once: from then on the client logs in with the token that it got, over any failover.
+  ///   - token: of an earlier login (`onToken`), instead of the password or besides it.
+  ///   - register: create the account, with the password, if the name is new.
   ///   - timing: the cluster's times, if they are not the default ones.
   ///   - loop: shared between clients; nil: a thread of its own.
   ///   - onNote: told when the master is lost, another one serves, or none is to be had. Called on the loop's thread.
+  ///   - onToken: given a token for later logins: keep it as secret as the password. Called on the loop's thread.
   public init(
-    router: String, serverKey: ServerKey?, user: String, register: Bool = false, timing: Timing = Timing(),
-    loop: ClientLoop? = nil,
-    onNote: @escaping @Sendable (Note) -> Void = { _ in }
+    router: String, serverKey: ServerKey?, user: String, password: Password? = nil, token: SessionToken? = nil,
+    register: Bool = false,
+    timing: Timing = Timing(), loop: ClientLoop? = nil, onNote: @escaping @Sendable (Note) -> Void = { _ in },
+    onToken: @escaping @Sendable (SessionToken) -> Void = { _ in }
   ) throws(ClientError) {
     self.user = user
     if let loop { self.loop = loop } else { self.loop = try ClientLoop() }
     let session = SessionReference()
     self.session = session
     self.loop.perform { state in
-      let core = ClientCore(user: user, register: register, timing: timing, random: .system)
+      let core = ClientCore(
+        user: user, register: register, password: password, token: token, timing: timing, random: .system)
       session.id = state.open(
-        core, router: router, serverKey: serverKey, handlers: SessionHandlers(note: onNote))
+        core, router: router, serverKey: serverKey, handlers: SessionHandlers(note: onNote, keep: onToken))
     }
   }
 
@@ -72,6 +78,20 @@ public final class TinySNSClient: Sendable {
   @discardableResult
   public func unfollow(_ name: String, timeout: Duration = defaultTimeout) async throws(ClientError) -> EventID {
     try await effect(.unfollow(name: name), timeout)
+  }
+
+  /// Sets a new password. Every other session of the user ends, and all tokens made before are no longer good; this client
+  /// goes on with the new password.
+  @discardableResult
+  public func changePassword(
+    from old: Password, to new: Password, timeout: Duration = defaultTimeout
+  ) async throws(ClientError) -> EventID {
+    try await effect(.changePassword(PasswordChange(old: old, new: new)), timeout)
+  }
+
+  /// Makes the token of this session useless, or all tokens of the user; nothing more can be asked of this client then.
+  public func logout(everywhere: Bool = false, timeout: Duration = defaultTimeout) async throws(ClientError) {
+    _ = try await effect(.logout(everywhere: everywhere), timeout)
   }
 
   /// All names of a list, in the order in which the accounts were created.

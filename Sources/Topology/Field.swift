@@ -101,12 +101,12 @@ extension Field {
 // MARK: - Durations
 
 extension Field {
-  /// A number with its unit, `ms`, `s` or `m`, or `standard` if none is given.
+  /// A number with its unit, `ms`, `s`, `m`, `h` or `d`, or `standard` if none is given.
   func duration(in range: ClosedRange<Duration>, default standard: Duration) throws(TopologyError) -> Duration {
     guard let content else { return standard }
     let expected = "a duration from \(range.lowerBound.inUnits) to \(range.upperBound.inUnits)"
     guard case .scalar(let text, _) = content else { throw mismatch(expected) }
-    if Double(text) != nil { throw mismatch(expected, hint: " without a unit (ms, s or m)") }
+    if Double(text) != nil { throw mismatch(expected, hint: " without a unit (ms, s, m, h or d)") }
     guard let duration = Duration(inUnits: text), range.contains(duration) else { throw mismatch(expected) }
     return duration
   }
@@ -121,8 +121,11 @@ extension Duration {
     case "ms": nanosecondsPerUnit = 1_000_000
     case "s": nanosecondsPerUnit = 1_000_000_000
     case "m": nanosecondsPerUnit = 60_000_000_000
+    case "h": nanosecondsPerUnit = 3_600_000_000_000
+    case "d": nanosecondsPerUnit = 86_400_000_000_000
     default: return nil
     }
+    guard nanosecondsPerUnit <= 60_000_000_000 || number.utf8.count <= 4 else { return nil }
     let parts = number.split(separator: ".", omittingEmptySubsequences: false)
     guard let first = parts.first, first.count <= 7, let whole = Int64(first) else { return nil }
     var nanoseconds = whole * nanosecondsPerUnit
@@ -141,11 +144,35 @@ extension Duration {
     if milliseconds < 60_000 || milliseconds.truncatingRemainder(dividingBy: 60_000) != 0 {
       return "\(Duration.short(milliseconds / 1000))s"
     }
+    if milliseconds.truncatingRemainder(dividingBy: 86_400_000) == 0 { return "\(Int(milliseconds / 86_400_000))d" }
     return "\(Duration.short(milliseconds / 60_000))m"
   }
 
   private static func short(_ number: Double) -> String {
     number == number.rounded() ? "\(Int(number))" : "\(number)"
+  }
+}
+
+// MARK: - Sizes
+
+extension Field {
+  /// A number of bytes with its unit, `KiB`, `MiB` or `GiB`, or `standard` if none is given.
+  func size(in range: ClosedRange<Int>, default standard: Int) throws(TopologyError) -> Int {
+    guard let content else { return standard }
+    let expected = "a size from \(Self.inUnits(range.lowerBound)) to \(Self.inUnits(range.upperBound))"
+    guard case .scalar(let text, _) = content else { throw mismatch(expected) }
+    if Field.isNumber(text) { throw mismatch(expected, hint: " without a unit (KiB, MiB or GiB)") }
+    let digits = text.prefix { $0.isASCII && $0.isNumber }
+    let units = ["KiB": 10, "MiB": 20, "GiB": 30]
+    guard let shift = units[String(text[digits.endIndex...])], digits.count <= 7, let number = Int(digits),
+      range.contains(number << shift)
+    else { throw mismatch(expected) }
+    return number << shift
+  }
+
+  private static func inUnits(_ bytes: Int) -> String {
+    bytes % (1 << 30) == 0
+      ? "\(bytes >> 30)GiB" : bytes % (1 << 20) == 0 ? "\(bytes >> 20)MiB" : "\(bytes >> 10)KiB"
   }
 }
 

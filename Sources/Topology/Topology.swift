@@ -20,6 +20,8 @@ public struct Topology: Sendable, Hashable {
   public let security: Security
   /// How long everyone waits.
   public let timing: Timing
+  /// What is asked of whoever logs in, and what an account may ask.
+  public let accounts: Accounts
   /// The folder of the cluster's files (log, sockets, locks): an absolute path, at most `stateBytesMax` long.
   public let state: String
 
@@ -92,6 +94,19 @@ public struct Topology: Sendable, Hashable {
   public enum LogStore: String, Sendable, Hashable, CaseIterable {
     /// A SQLite file in the state folder.
     case sqlite
+  }
+
+  /// The rules for accounts.
+  public struct Accounts: Sendable, Hashable {
+    /// Bytes of memory that it takes to hash a password: what makes guessing expensive.
+    public var passwordMemory = 19 << 20
+    /// How long a login is good for without the password.
+    public var sessionLifetime: Duration = .seconds(30 * 24 * 3600)
+    /// Requests a second of an account at a master, in the long run.
+    public var requestsPerSecond = 2_000
+
+    /// The defaults.
+    public init() {}
   }
 
   /// The cluster's times. `heartbeat * 3 <= liveness <= hangTimeout` holds.

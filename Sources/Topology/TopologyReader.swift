@@ -21,6 +21,7 @@ struct TopologyReader {
   static let keys =
     ["router", "hosts", "clients", "assignment", "log", "state", "security"]
     + ["heartbeat", "liveness", "hang_timeout", "respawn_delay", "request_timeout"]
+    + ["password_memory", "session_lifetime", "requests_per_second"]
   static let hostKeys = ["address", "masters", "first_port"]
   static let routerKeys = ["host", "port"]
 
@@ -36,7 +37,8 @@ struct TopologyReader {
     return Topology(
       router: router.topology, hosts: hosts.map(\.topology), masters: masters(of: hosts), clients: try readClients(),
       assignment: try keys["assignment"].choice(default: .available), log: log,
-      security: try readSecurity(hosts: hosts), timing: try readTiming(), state: try readState())
+      security: try readSecurity(hosts: hosts), timing: try readTiming(), accounts: try readAccounts(),
+      state: try readState())
   }
 }
 
@@ -183,7 +185,7 @@ extension TopologyReader {
   private func described(_ ports: ClosedRange<Int>) -> String { "\(ports.lowerBound) to \(ports.upperBound)" }
 }
 
-// MARK: - Clients, log, security, times, state
+// MARK: - Clients, log, security, times, accounts, state
 
 extension TopologyReader {
   /// Without encryption only where nobody else listens: on this machine.
@@ -246,6 +248,18 @@ extension TopologyReader {
       "hang_timeout", timing.hangTimeout, isAtLeast: timing.liveness, as: "liveness",
       or: "liveness", timing.liveness, isAtMost: "hang_timeout")
     return timing
+  }
+
+  private func readAccounts() throws(TopologyError) -> Topology.Accounts {
+    let standard = Topology.Accounts()
+    var accounts = standard
+    accounts.passwordMemory = try keys["password_memory"]
+      .size(in: 8 << 10...1 << 30, default: standard.passwordMemory)
+    accounts.sessionLifetime = try keys["session_lifetime"]
+      .duration(in: .seconds(1) ... .seconds(365 * 24 * 3600), default: standard.sessionLifetime)
+    accounts.requestsPerSecond = try keys["requests_per_second"]
+      .wholeNumber(in: 1...1_000_000, default: standard.requestsPerSecond)
+    return accounts
   }
 
   /// Compares two times, and blames the one that the file gives: the longer one if it gives both.

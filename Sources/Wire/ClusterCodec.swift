@@ -93,6 +93,10 @@ extension Tinysns_Event {
     case .posted(_, let text): change = .posted(text)
     case .followed(_, let whom): change = .followed(whom.rawValue)
     case .unfollowed(_, let whom): change = .unfollowed(whom.rawValue)
+    case .credentialSet(_, let hash): change = .credentialSet(hash.phc)
+    case .sessionRevoked(_, let token, let expires):
+      change = .sessionRevoked(Tinysns_SessionRevocation(token, expires: expires))
+    case .sessionsRevoked: change = .sessionsRevoked(Tinysns_Empty())
     }
   }
 }
@@ -106,6 +110,11 @@ extension Event {
     case .posted(let text): change = .posted(account, text: text)
     case .followed(let whom): change = .followed(account, AccountID(whom))
     case .unfollowed(let whom): change = .unfollowed(account, AccountID(whom))
+    case .credentialSet(let phc): change = .credentialSet(account, PasswordHash(phc: phc))
+    case .sessionRevoked(let revocation):
+      change = .sessionRevoked(
+        account, try TokenID(revocation), expires: Timestamp(milliseconds: revocation.expiresMs))
+    case .sessionsRevoked: change = .sessionsRevoked(account)
     case nil: throw .unknownKind
     }
     let number = try counter(wire.number, .number)

@@ -50,6 +50,11 @@ extension Tinysns_Request {
     case .timeline(let query): body = .timeline(Tinysns_TimelineQuery(query))
     case .watch(let timeline): body = .watch(Tinysns_TimelineName(timeline))
     case .unwatch(let topic): body = .unwatch(topicBytes(topic))
+    case .changePassword(let change): body = .changePassword(Tinysns_PasswordChange(change))
+    case .logout(let everywhere):
+      var logout = Tinysns_Logout()
+      logout.everywhere = everywhere
+      body = .logout(logout)
     case .ping: body = .ping(Tinysns_Empty())
     case .bye: body = .bye(Tinysns_Empty())
     }
@@ -68,6 +73,8 @@ extension Request {
     case .timeline(let query): body = .timeline(try TimelineQuery(query))
     case .watch(let timeline): body = .watch(try TimelineName(timeline))
     case .unwatch(let bytes): body = .unwatch(try decodeTopic(bytes))
+    case .changePassword(let change): body = .changePassword(PasswordChange(change))
+    case .logout(let logout): body = .logout(everywhere: logout.everywhere)
     case .ping: body = .ping
     case .bye: body = .bye
     case nil: throw .unknownKind
@@ -86,6 +93,7 @@ extension Tinysns_Hello {
     user = hello.user
     register = hello.register
     newest = hello.newest.rawValue
+    proof = hello.proof.map { OneOf_Proof($0) }
   }
 }
 
@@ -93,7 +101,7 @@ extension Hello {
   fileprivate init(_ wire: Tinysns_Hello) throws(WireError) {
     self.init(
       version: wire.version, client: ClientID(wire.client), user: wire.user, register: wire.register,
-      newest: try position(wire.newest))
+      newest: try position(wire.newest), proof: try Proof(wire.proof))
   }
 }
 
@@ -216,6 +224,7 @@ extension Tinysns_Welcome {
     account = welcome.account.rawValue
     isNew = welcome.isNew
     head = welcome.head.rawValue
+    set(welcome.token)
   }
 }
 
@@ -224,7 +233,7 @@ extension Welcome {
     guard wire.hasMaster else { throw .missing(.master) }
     self.init(
       master: try MasterIdentity(wire.master), account: AccountID(wire.account), isNew: wire.isNew,
-      head: try position(wire.head))
+      head: try position(wire.head), token: try SessionToken.carried(by: wire))
   }
 }
 

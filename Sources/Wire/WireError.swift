@@ -18,7 +18,7 @@ public enum WireError: Error, Hashable, Sendable {
   /// The parts of messages that a decoder checks.
   public enum Field: String, Hashable, Sendable {
     case beat, children, code, eventID, events, incarnation, kind, master, masters, members, names, number, pid
-    case posts, range, refusal, sequence, state, term, timeline, topic, topics, version
+    case posts, range, refusal, sequence, state, term, timeline, token, topic, topics, version
   }
 
   /// Says what is wrong, for a person: "longer than 4096 bytes", "number out of range", ….

@@ -15,7 +15,10 @@ struct TinySNS: ParsableCommand {
       CommandGroup(name: "The cluster", subcommands: [Up.self, Down.self, Status.self, Keys.self]),
       CommandGroup(
         name: "Using it",
-        subcommands: [ClientCommand.self, PostCommand.self, Follow.self, Unfollow.self, List.self, Timeline.self]),
+        subcommands: [
+          ClientCommand.self, PostCommand.self, Follow.self, Unfollow.self, List.self, Timeline.self,
+          Passwd.self, Logout.self,
+        ]),
       CommandGroup(name: "Proving it", subcommands: [Verify.self, Sim.self, Bench.self, Burn.self]),
       CommandGroup(
         name: "One role, in the foreground", subcommands: [RouterRole.self, MasterRole.self, SlaveRole.self, Demo.self]),

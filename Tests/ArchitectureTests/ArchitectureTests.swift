@@ -97,7 +97,7 @@ enum Repository {
     "Topology": ["Model", "Yams"],
     "Runtime": ["CSpawn", "Model"],
     "ZeroMQ": ["CZMQ"],
-    "Node": ["DequeModule", "Core", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ", "Logging"],
+    "Node": ["DequeModule", "Core", "CSodium", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ", "Logging"],
     "TinySNSClient": ["Core", "CSpawn", "Model", "Runtime", "Wire", "ZeroMQ", "HeapModule"],
     "Simulation": ["Core", "Log", "Model", "Wire"],
     "tinysns": [

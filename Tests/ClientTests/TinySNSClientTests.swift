@@ -10,7 +10,7 @@ import TinySNSClient
 
   @Test("without a router a request ends by its deadline, and says that nothing was sent")
   func deadline() async throws {
-    let client = try TinySNSClient(router: nowhere, serverKey: nil, user: "alice")
+    let client = try TinySNSClient(router: nowhere, serverKey: nil, user: "alice", password: Password("a password"))
     await #expect(throws: ClientError.timedOut(mayHaveHappened: false, hadMaster: false)) {
       _ = try await client.post("hello", timeout: .milliseconds(200))
     }
@@ -19,7 +19,7 @@ import TinySNSClient
 
   @Test("closing ends what is under way, and everything after it")
   func close() async throws {
-    let client = try TinySNSClient(router: nowhere, serverKey: nil, user: "alice")
+    let client = try TinySNSClient(router: nowhere, serverKey: nil, user: "alice", password: Password("a password"))
     let pending = Task { try await client.post("hello") }
     let watching = Task { for try await _ in client.watch() {} }
     // Both have been asked for, whichever comes first.
@@ -32,7 +32,7 @@ import TinySNSClient
 
   @Test("what no master would take is refused at once")
   func refusals() async throws {
-    let client = try TinySNSClient(router: nowhere, serverKey: nil, user: "alice")
+    let client = try TinySNSClient(router: nowhere, serverKey: nil, user: "alice", password: Password("a password"))
     for text in ["", String(repeating: "x", count: Limits.postBytes + 1), "a\nb"] {
       do {
         _ = try await client.post(text)

@@ -242,7 +242,7 @@ extension RealProcesses {
             for kind in [SocketKind.dealer, .sub, .pub, .router] {
               for message in messages {
                 let socket = try context.makeSocket(kind)
-                try socket.set(.linger(.milliseconds(100)))
+                try socket.set(.linger(.seconds(2)))
                 try cluster.introduce(socket)
                 try socket.connect("tcp://127.0.0.1:\(port)")
                 if kind == .sub { try socket.set(.subscribe(message[0])) }
@@ -327,7 +327,8 @@ extension RealProcesses {
         let seen = slow.lines.count
         slow.kill(SIGSTOP)
         // More than the queues between them hold.
-        let client = try TinySNSClient(router: cluster.router, serverKey: cluster.serverKey, user: "alice")
+        let client = try TinySNSClient(
+          router: cluster.router, serverKey: cluster.serverKey, user: "alice", password: Password(Cluster.password))
         let text = String(repeating: "x", count: Limits.postBytes - 10)
         let acknowledged = try await withThrowingTaskGroup(of: [Poster.Acknowledged].self) { group in
           for lane in 0..<64 {

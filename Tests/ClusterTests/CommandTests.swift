@@ -41,7 +41,7 @@ extension RealProcesses {
       ] {
         let outcome = try await cluster.begin(command).end()
         #expect(outcome.status == 1, "\(outcome)")
-        #expect(outcome.errorLines == ["tinysns: there is no user named '\(name)'"])
+        #expect(outcome.errorLines == ["tinysns: the name or the password is wrong"])
       }
       let first = try await cluster.run("client", name)
       #expect(first.status == 0 && first.output.isEmpty && first.errors.isEmpty, "\(first)")
@@ -79,7 +79,7 @@ extension RealProcesses {
     func languages() async throws {
       let name = freshName("Zoë")
       try await cluster.register(name)
-      try await expectRefused("post", name.lowercased(), "x", because: "no user named")
+      try await expectRefused("post", name.lowercased(), "x", because: "the name or the password is wrong")
       try await cluster.post(name, "γειά")
       #expect(try await cluster.timeline(name).map(\.author) == [name])
     }

@@ -299,7 +299,8 @@ extension RealProcesses {
     func repeatsTakeEffectOnce() async throws {
       try await Cluster.with(masters: 3) { cluster in
         try await cluster.register("alice")
-        let client = try TinySNSClient(router: cluster.router, serverKey: cluster.serverKey, user: "alice")
+        let client = try TinySNSClient(
+          router: cluster.router, serverKey: cluster.serverKey, user: "alice", password: Password(Cluster.password))
         let poster = try Poster(cluster, as: "alice", prefix: "marker")
         let submitted = 600
         let ids = try await withThrowingTaskGroup(of: (Int, UInt64).self) { group in

@@ -199,7 +199,10 @@ extension RealProcesses {
 
     @Test("demo clients follow each other and post, and one that is killed comes back")
     func demoClients() async throws {
-      try await Cluster.with(masters: 2, "clients: [alice, bob]") { cluster in
+      // Their passwords are in the state folder: commands on this machine find them.
+      let setup = Cluster.Setup(
+        masters: 2, keys: ["respawn_delay: 1s", "clients: [alice, bob]"], environment: ["TINYSNS_PASSWORD": nil])
+      try await Cluster.with(setup) { cluster in
         try await eventually("bob reads alice", every: .milliseconds(200)) {
           guard try await cluster.run("list", "bob").status == 0 else { return false }
           return try await Set(cluster.timeline("bob").map(\.author)) == ["alice", "bob"]

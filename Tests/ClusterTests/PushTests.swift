@@ -36,7 +36,9 @@ extension RealProcesses {
           #expect(reply.number == number)
           return reply.body
         }
-        let hello = Hello(client: ClientID(7), user: "alice", register: false, newest: .zero)
+        let hello = Hello(
+          client: ClientID(7), user: "alice", register: false, newest: .zero,
+          proof: .password(Password(Cluster.password)))
         guard case .welcome = try await ask(1, .hello(hello)),
           case .watching(let watching) = try await ask(2, .watch(.home))
         else {

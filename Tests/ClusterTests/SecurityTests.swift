@@ -232,7 +232,9 @@ extension RealProcesses {
       }
 
       func login(_ user: String) async throws {
-        let hello = Hello(client: ClientID(.random(in: 1 ... .max)), user: user, register: true, newest: .zero)
+        let hello = Hello(
+          client: ClientID(.random(in: 1 ... .max)), user: user, register: true, newest: .zero,
+          proof: .password(Password(Cluster.password)))
         guard case .welcome = try await ask(.hello(hello)) else { throw Late(description: "\(user) is not let in") }
       }
 

@@ -87,7 +87,15 @@ struct History {
       let actor = AccountID(UInt32.random(in: 0..<UInt32(accounts), using: &random))
       let request = nextRequest(of: actor)
       let pause = Int64.random(in: 0..<20, using: &random)
-      switch Int.random(in: 0..<10, using: &random) {
+      switch Int.random(in: 0..<13, using: &random) {
+      case 10:
+        add(.credentialSet(actor, PasswordHash(phc: "$argon2id$\(count)$\(head)")), request: request, after: pause)
+      case 11:
+        // Some expire soon, and some are revoked twice.
+        let token = TokenID(high: UInt64.random(in: 0...2, using: &random), low: .max)
+        let expires = Timestamp(milliseconds: time + Int64.random(in: -10...3_000, using: &random))
+        add(.sessionRevoked(actor, token, expires: expires), request: request, after: pause)
+      case 12: add(.sessionsRevoked(actor), request: request, after: pause)
       case 0, 1:
         let other = AccountID(UInt32.random(in: 0..<UInt32(accounts), using: &random))
         follows.append((actor, other))
@@ -141,6 +149,8 @@ func expectEqual(_ snapshot: Snapshot, _ state: DerivedState, sourceLocation: So
   #expect(snapshot.upTo == expected.upTo, sourceLocation: sourceLocation)
   #expect(snapshot.time == expected.time, sourceLocation: sourceLocation)
   #expect(snapshot.names == expected.names, sourceLocation: sourceLocation)
+  #expect(snapshot.credentials == expected.credentials, sourceLocation: sourceLocation)
+  #expect(snapshot.revocations == expected.revocations, sourceLocation: sourceLocation)
   #expect(snapshot.following == expected.following, sourceLocation: sourceLocation)
   #expect(snapshot.posts == expected.posts, sourceLocation: sourceLocation)
   #expect(snapshot.newestByAuthor == expected.newestByAuthor, sourceLocation: sourceLocation)

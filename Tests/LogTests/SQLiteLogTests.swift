@@ -72,8 +72,25 @@ import Testing
     try fill(indexing: false)
     try tamper("log.db", "PRAGMA user_version = 7")
     let before = try Data(contentsOf: URL(fileURLWithPath: path("log.db")))
-    #expect(failure { _ = try SQLiteLog(folder: folder.path) } == .newer(found: 7, supported: 1))
+    #expect(failure { _ = try SQLiteLog(folder: folder.path) } == .newer(found: 7, supported: 2))
     #expect(try Data(contentsOf: URL(fileURLWithPath: path("log.db"))) == before)
+  }
+
+  /// A log of the time before passwords is taken over as it is, and hidden from the programs of that time.
+  @Test func anOlderLogIsReadAsItIs() throws {
+    try fill(indexing: false)
+    try tamper("log.db", "PRAGMA user_version = 1")
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.read(after: .zero, limit: 1_000) == history.events)
+    let next = Event(
+      id: history.head.next, time: history.events.last!.time, request: nil,
+      change: .credentialSet(AccountID(0), PasswordHash(phc: "$argon2id$x")))
+    #expect(try log.append([next], after: history.head) == .appended)
+    try log.indexAll()
+    #expect(
+      try log.snapshot().credentials[0] == Credential(hash: PasswordHash(phc: "$argon2id$x"), generation: next.id))
+    let database = try DatabaseQueue(path: path("log.db"))
+    #expect(try database.read { try Int.fetchOne($0, sql: "PRAGMA user_version") } == 2)
   }
 
   @Test func aFileThatIsNoDatabaseIsRefused() throws {

@@ -7,7 +7,8 @@ import Testing
 
 @Suite struct FoundBugTests {
   private func client() -> ClientCore {
-    ClientCore(user: "alice", register: true, timing: Timing(), random: .seeded(1))
+    ClientCore(
+      user: "alice", register: true, password: Password("the password"), timing: Timing(), random: .seeded(1))
   }
 
   private let contact = MasterContact(
@@ -174,11 +175,17 @@ import Testing
     var actions: [MasterAction] = []
     core.start(at: .zero, into: &actions)
     core.onSnapshot(
-      Snapshot(upTo: EventID(2), names: ["alice", "bob"], following: [[], []], newestByAuthor: [[], []]), at: .zero,
-      into: &actions)
+      Snapshot(
+        upTo: EventID(2), names: ["alice", "bob"], credentials: [Credential(), Credential()], following: [[], []],
+        newestByAuthor: [[], []]), at: .zero, into: &actions)
     core.onCatchUp(.read([]), more: false, at: .zero, into: &actions)
-    let hello = Hello(client: ClientID(1), user: "alice", register: false, newest: .zero)
-    core.onRequest(Request(number: 1, body: .hello(hello)), from: PeerID(1), at: .zero, into: &actions)
+    let hello = Hello(
+      client: ClientID(1), user: "alice", register: false, newest: .zero, proof: .token(SessionToken(bytes: [1])))
+    let claims = TokenClaims(
+      id: TokenID(high: 1, low: 1), holder: .account(AccountID(0), generation: .zero),
+      expires: Timestamp(milliseconds: .max))
+    core.onHello(
+      hello, number: 1, from: PeerID(1), address: .loopback, claims: claims, at: .zero, wall: .zero, into: &actions)
     core.onRequest(Request(number: 2, body: .follow(name: "bob")), from: PeerID(1), at: .zero, into: &actions)
     core.onRequest(Request(number: 3, body: .follow(name: "bob")), from: PeerID(1), at: .zero, into: &actions)
     actions = []

@@ -107,10 +107,59 @@ import Testing
     try cluster.run("down")
     let alone = try TerminalProcess(
       [program, "client", "alice", "--topology", cluster.topology, "--timeout", "1"],
-      environment: ["TERM=xterm", "HOME=\(cluster.folder)"], rows: 24, columns: 80)
+      environment: ["TERM=xterm", "HOME=\(cluster.folder)", "TINYSNS_PASSWORD=\(cluster.password)"], rows: 24,
+      columns: 80)
     try alone.wait(for: "tinysns: no master is available")
     #expect(alone.end() == 69)
     #expect(alone.isRestored)
+  }
+
+  /// A person is asked, and nothing of the answer is seen.
+  @Test func passwordsAreAskedFor() throws {
+    let cluster = try TestCluster()
+    let secret = "correct horse"
+    let new = try cluster.client("carol", password: nil)
+    try new.wait(for: "Password of carol: ")
+    new.type(secret + "\r")
+    try new.wait(for: "Is carol new here, to be registered? [y/N] ")
+    new.type("y\r")
+    try new.wait(for: "New password of carol: ")
+    new.type("short\r")
+    try new.wait(for: "It must not be shorter than 8 bytes.")
+    new.type(secret + "\r")
+    try new.wait(for: "Once more: ")
+    // A slip, taken back.
+    new.type("corrékt\u{7F}\u{7F}\u{7F}ect horse\r")
+    try new.wait(for: "Welcome, carol: you are new here.")
+    new.type("QUIT\r")
+    #expect(new.end() == 0)
+    #expect(!new.transcript.contains("corr") && !new.transcript.contains("short\r"))
+
+    // The login was saved: nobody is asked.
+    let again = try cluster.terminal("post", "carol", "hello")
+    #expect(again.end() == 0)
+    #expect(!again.transcript.contains("Password"))
+
+    // Another one, for everybody else who has the old one.
+    let change = try cluster.terminal("passwd", "carol")
+    try change.wait(for: "Old password of carol: ")
+    change.type(secret + "\r")
+    try change.wait(for: "New password of carol: ")
+    change.type("battery staple\r")
+    try change.wait(for: "Once more: ")
+    change.type("battery staple\r")
+    try change.wait(for: "carol has a new password")
+    #expect(change.end() == 0)
+    #expect(!change.transcript.contains("battery"))
+    #expect(try cluster.terminal("post", "carol", "still in").end() == 0)
+
+    #expect(try cluster.terminal("logout", "carol").end() == 0)
+    let out = try cluster.terminal("post", "carol", "hello")
+    try out.wait(for: "Password of carol: ")
+    out.type("\u{3}")
+    try out.wait(for: "no password was given")
+    #expect(out.end() == 130)
+    #expect(out.isRestored)
   }
 
   @Test func aScriptSeesItsOwnPosts() throws {

@@ -27,6 +27,7 @@ final class TestCluster {
         local: { masters: 2, first_port: 0 }
       clients: []
       respawn_delay: 2s
+      password_memory: 8KiB
       """
     try text.write(toFile: topology, atomically: true, encoding: .utf8)
     try #require(run("up", "--detach").status == 0)
@@ -43,6 +44,9 @@ final class TestCluster {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: program)
     process.arguments = arguments + ["--topology", topology]
+    process.environment = [
+      "TINYSNS_PASSWORD": password, "XDG_STATE_HOME": "\(folder)/home", "HOME": folder, "PATH": "/usr/bin:/bin",
+    ]
     let (output, standardInput) = (Pipe(), Pipe())
     process.standardOutput = output
     process.standardError = FileHandle.nullDevice
@@ -55,12 +59,24 @@ final class TestCluster {
     return (process.terminationStatus, String(decoding: data, as: UTF8.self))
   }
 
-  func client(_ user: String, rows: UInt16 = 24, columns: UInt16 = 80) throws -> TerminalProcess {
+  /// What everybody logs in with, unless a test says otherwise.
+  let password = "a password of the tests"
+
+  func client(
+    _ user: String, password: String? = "a password of the tests", rows: UInt16 = 24, columns: UInt16 = 80
+  ) throws -> TerminalProcess {
+    try terminal("client", user, password: password, rows: rows, columns: columns)
+  }
+
+  /// A command at a terminal.
+  func terminal(
+    _ arguments: String..., password: String? = nil, rows: UInt16 = 24, columns: UInt16 = 80
+  ) throws -> TerminalProcess {
     try TerminalProcess(
-      [program, "client", user, "--topology", topology],
+      [program] + arguments + ["--topology", topology],
       environment: [
         "TERM=xterm", "NO_COLOR=1", "XDG_STATE_HOME=\(folder)/home", "HOME=\(folder)", "PATH=/usr/bin:/bin",
-      ],
+      ] + (password.map { ["TINYSNS_PASSWORD=\($0)"] } ?? []),
       rows: rows, columns: columns)
   }
 
@@ -100,6 +116,8 @@ final class TerminalProcess {
   let pid: pid_t
   private let descriptor: Int32
   private(set) var output = ""
+  /// Everything that it wrote.
+  private(set) var transcript = ""
   private var bytes: [UInt8] = []
   private var status: Int32?
 
@@ -162,6 +180,7 @@ final class TerminalProcess {
     // A character may be cut.
     if let text = String(validating: bytes, as: UTF8.self) {
       output += text
+      transcript += text
       bytes = []
     }
     return true

@@ -120,6 +120,16 @@ struct Refusal: Sendable, CustomTestStringConvertible {
     Refusal("log: [sqlite]", "1: log: expected sqlite, found a list"),
     Refusal("state: {}", "1: state: expected the path of a folder, found a mapping"),
     Refusal("assignment:", "1: assignment: expected available or spread, found nothing"),
+    Refusal("password_memory: 4KiB", "1: password_memory: expected a size from 8KiB to 1GiB, found \"4KiB\""),
+    Refusal(
+      "password_memory: 19",
+      "1: password_memory: expected a size from 8KiB to 1GiB, found 19 without a unit (KiB, MiB or GiB)"),
+    Refusal("password_memory: 19MB", "1: password_memory: expected a size from 8KiB to 1GiB, found \"19MB\""),
+    Refusal("password_memory: [1]", "1: password_memory: expected a size from 8KiB to 1GiB, found a list"),
+    Refusal("session_lifetime: 400d", "1: session_lifetime: expected a duration from 1s to 365d, found \"400d\""),
+    Refusal("session_lifetime: 99999d", "1: session_lifetime: expected a duration from 1s to 365d, found \"99999d\""),
+    Refusal(
+      "requests_per_second: 0", "1: requests_per_second: expected a whole number from 1 to 1000000, found 0"),
     Refusal(
       "hosts: { local: { masters: } }", "1: hosts.local.masters: expected a whole number from 1 to 64, found nothing"),
     Refusal(
@@ -128,7 +138,8 @@ struct Refusal: Sendable, CustomTestStringConvertible {
   func types(refusal: Refusal) { expect(refusal) }
 
   private static let topKeys =
-    "router, hosts, clients, assignment, log, state, security, heartbeat, liveness, hang_timeout, respawn_delay, request_timeout"
+    "router, hosts, clients, assignment, log, state, security, heartbeat, liveness, hang_timeout, respawn_delay, "
+    + "request_timeout, password_memory, session_lifetime, requests_per_second"
 
   @Test(arguments: [
     Refusal("log: sqlite\n\nheartbeet: 100ms\n", "3: heartbeet: unknown key; did you mean heartbeat?"),
@@ -286,10 +297,10 @@ struct Refusal: Sendable, CustomTestStringConvertible {
     Refusal("heartbeat: 11s", "1: heartbeat: expected a duration from 10ms to 10s, found \"11s\""),
     Refusal(
       "heartbeat: 100",
-      "1: heartbeat: expected a duration from 10ms to 10s, found 100 without a unit (ms, s or m)"),
+      "1: heartbeat: expected a duration from 10ms to 10s, found 100 without a unit (ms, s, m, h or d)"),
     Refusal(
       "heartbeat: 0.1",
-      "1: heartbeat: expected a duration from 10ms to 10s, found \"0.1\" without a unit (ms, s or m)"),
+      "1: heartbeat: expected a duration from 10ms to 10s, found \"0.1\" without a unit (ms, s, m, h or d)"),
     Refusal("heartbeat: 100 ms", "1: heartbeat: expected a duration from 10ms to 10s, found \"100 ms\""),
     Refusal("liveness: 1h", "1: liveness: expected a duration from 30ms to 1m, found \"1h\""),
     Refusal("hang_timeout: soon", "1: hang_timeout: expected a duration from 30ms to 10m, found \"soon\""),

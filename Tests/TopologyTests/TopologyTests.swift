@@ -48,6 +48,10 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(topology.security == .curve)
     #expect(topology.state == "/srv/sns/var")
     #expect(topology.timing == Topology.Timing())
+    #expect(topology.accounts == Topology.Accounts())
+    #expect(topology.accounts.passwordMemory == 19 << 20)
+    #expect(topology.accounts.sessionLifetime == .seconds(30 * 24 * 3_600))
+    #expect(topology.accounts.requestsPerSecond == 2_000)
     #expect(topology.timing.heartbeat == .milliseconds(100))
     #expect(topology.timing.liveness == .milliseconds(500))
     #expect(topology.timing.hangTimeout == .seconds(5))
@@ -75,6 +79,9 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
       liveness: 0.06s
       hang_timeout: 1.5s
       respawn_delay: 2m
+      password_memory: 64KiB
+      session_lifetime: 12h
+      requests_per_second: 50
       request_timeout: 500ms
       """)
     #expect(topology.router == Topology.Router(host: "b", address: "127.0.0.2", port: 4000))
@@ -91,6 +98,9 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(topology.timing.liveness == .milliseconds(60))
     #expect(topology.timing.hangTimeout == .milliseconds(1500))
     #expect(topology.timing.respawnDelay == .seconds(120))
+    #expect(topology.accounts.passwordMemory == 65_536)
+    #expect(topology.accounts.sessionLifetime == .seconds(12 * 3_600))
+    #expect(topology.accounts.requestsPerSecond == 50)
     #expect(topology.timing.requestTimeout == .milliseconds(500))
   }
 
@@ -142,19 +152,22 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(try parsed("\u{FEFF}hosts:\r\n  local:\r\n    masters: 3\r\n").masters.count == 3)
   }
 
-  @Test(arguments: [("100ms", 100), ("1s", 1000), ("1.5s", 1500), ("2m", 120_000), ("0.25s", 250), ("0.5m", 30_000)])
+  @Test(arguments: [
+    ("100ms", 100), ("1s", 1000), ("1.5s", 1500), ("2m", 120_000), ("0.25s", 250), ("0.5m", 30_000), ("2h", 7_200_000),
+    ("30d", 2_592_000_000),
+  ])
   func duration(text: String, milliseconds: Int) {
     #expect(Duration(inUnits: text) == .milliseconds(milliseconds))
   }
 
   @Test(arguments: [
-    "", "s", "1", "1.s", ".5s", "1.5.2s", "1 s", "-1s", "+1s", "1h", "1S", "1e3ms", "1.1234567s", "12345678s", "٣s",
+    "", "s", "1", "1.s", ".5s", "1.5.2s", "1 s", "-1s", "+1s", "1w", "1S", "1e3ms", "1.1234567s", "12345678s", "٣s",
   ])
   func noDuration(text: String) {
     #expect(Duration(inUnits: text) == nil)
   }
 
-  @Test(arguments: ["10ms", "12.5ms", "1s", "1.5s", "2m", "90s", "60m"])
+  @Test(arguments: ["10ms", "12.5ms", "1s", "1.5s", "2m", "90s", "60m", "30d"])
   func durationAsWritten(text: String) {
     #expect(Duration(inUnits: text)?.inUnits == text)
   }

@@ -11,19 +11,38 @@ import Wire
   let post = Post(id: EventID(42), author: "alice", text: "Grüße!", time: Timestamp(milliseconds: 1_750_000_000_123))
 
   @Test func hello() {
-    let hello = Hello(
-      version: 1, client: ClientID(0x0123_4567_89ab_cdef), user: "alice", register: true, newest: EventID(41))
+    var hello = Hello(
+      client: ClientID(0x0123_4567_89ab_cdef), user: "alice", register: true, newest: EventID(41),
+      proof: .password(Password("correct horse")))
     #expect(
       hex(Wire.encode(Request(number: 1, body: .hello(hello)))) == """
-        08 01 12 16 08 01 11 ef cd ab 89 67 45 23 01 1a 05 61 6c 69 63 65 20 01 28 29
+        08 01 12 25 08 02 11 ef cd ab 89 67 45 23 01 1a 05 61 6c 69 63 65 20 01 28 29 32 0d 63 6f 72 72 \
+        65 63 74 20 68 6f 72 73 65
+        """)
+    hello.register = false
+    hello.proof = .token(SessionToken(bytes: [1, 2, 3]))
+    #expect(
+      hex(Wire.encode(Request(number: 1, body: .hello(hello)))) == """
+        08 01 12 19 08 02 11 ef cd ab 89 67 45 23 01 1a 05 61 6c 69 63 65 28 29 3a 03 01 02 03
         """)
   }
 
+  @Test func newPasswordAndLogout() {
+    let change = PasswordChange(old: Password("correct horse"), new: Password("battery staple"))
+    #expect(
+      hex(Wire.encode(Request(number: 7, body: .changePassword(change)))) == """
+        08 07 62 1f 0a 0d 63 6f 72 72 65 63 74 20 68 6f 72 73 65 12 0e 62 61 74 74 65 72 79 20 73 74 61 \
+        70 6c 65
+        """)
+    #expect(hex(Wire.encode(Request(number: 8, body: .logout(everywhere: true)))) == "08 08 6a 02 08 01")
+  }
+
   @Test func welcome() {
-    let welcome = Welcome(master: master, account: AccountID(0), isNew: true, head: EventID(41))
+    let welcome = Welcome(
+      master: master, account: AccountID(0), isNew: true, head: EventID(41), token: SessionToken(bytes: [1, 2, 3]))
     #expect(
       hex(Wire.encode(Reply(number: 1, body: .welcome(welcome)))) == """
-        08 01 12 17 0a 11 0a 08 6d 61 73 74 65 72 2d 31 10 80 b8 83 a1 f7 32 18 01 20 29
+        08 01 12 1c 0a 11 0a 08 6d 61 73 74 65 72 2d 31 10 80 b8 83 a1 f7 32 18 01 20 29 2a 03 01 02 03
         """)
   }
 
@@ -113,6 +132,27 @@ import Wire
       hex(Wire.encode(batch)) == """
         08 29 12 0e 08 fb b8 83 a1 f7 32 2a 05 61 6c 69 63 65 12 1c 08 fb b8 83 a1 f7 32 11 ef cd ab 89 \
         67 45 23 01 18 02 32 08 47 72 c3 bc c3 9f 65 21
+        """)
+  }
+
+  @Test func logBatchOfCredentials() {
+    let time = Timestamp(milliseconds: 1_750_000_000_123)
+    let token = TokenID(high: 0x0001_0203_0405_0607, low: 0x0809_0a0b_0c0d_0e0f)
+    let expires = Timestamp(milliseconds: 1_750_000_009_999)
+    let batch = LogBatch(events: [
+      Event(
+        id: EventID(41), time: time, request: nil,
+        change: .credentialSet(AccountID(0), PasswordHash(phc: "$argon2id$x"))),
+      Event(
+        id: EventID(42), time: time, request: RequestID(client: ClientID(7), number: 9),
+        change: .sessionRevoked(AccountID(0), token, expires: expires)),
+      Event(id: EventID(43), time: time, request: nil, change: .sessionsRevoked(AccountID(0))),
+    ])
+    #expect(
+      hex(Wire.encode(batch)) == """
+        08 29 12 14 08 fb b8 83 a1 f7 32 4a 0b 24 61 72 67 6f 6e 32 69 64 24 78 12 2d 08 fb b8 83 a1 f7 \
+        32 11 07 00 00 00 00 00 00 00 18 09 52 19 0a 10 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f \
+        10 8f 86 84 a1 f7 32 12 09 08 fb b8 83 a1 f7 32 5a 00
         """)
   }
 }

@@ -34,6 +34,8 @@ public enum ClientAction: Hashable, Sendable {
   case finish(ClientToken, ClientOutcome)
   /// Posts of a watched timeline: new ones, in order, each once.
   case show(ClientToken, [Post])
+  /// A token to log in with from now on, instead of the password.
+  case keep(SessionToken)
   case note(ClientNote)
 }
 
@@ -81,11 +83,18 @@ public struct ClientCore: Sendable {
     var deadline: Instant
     /// To how many masters, or how often to the same.
     var timesSent = 0
+    /// When to send it again, to a master that had no room for it; and how often it had none.
+    var retryAt: Instant?
+    var timesLimited = 0
   }
 
   public let client: ClientID
   public let user: String
   let register: Bool
+  /// What there is to log in with: the token first, then the password; last one that a change without an answer may have set.
+  var token: SessionToken?
+  var password: Password?
+  var newPassword: Password?
   let timing: Timing
 
   var phase = Phase.idle
@@ -101,6 +110,8 @@ public struct ClientCore: Sendable {
   var sent = Deque<(number: UInt64, at: Instant)>()
   /// No deadline of a pending request is earlier.
   var earliestDeadline = Instant.distantFuture
+  /// No pending request's `retryAt` is earlier.
+  var earliestRetry = Instant.distantFuture
   var followers: OrderedDictionary<ClientToken, TimelineFollower> = [:]
   var helloNumber: UInt64 = 0
   var locateNumber: UInt64 = 0
@@ -125,14 +136,21 @@ public struct ClientCore: Sendable {
   var random: RandomSource
 
   /// - Parameters:
-  ///   - register: create the account if the name is new.
+  ///   - register: create the account, with the password, if the name is new.
+  ///   - password: for the first login, and for when no token is good any more.
+  ///   - token: of an earlier login.
   ///   - random: gives the client its id, and jitter to its waits.
-  public init(user: String, register: Bool, timing: Timing, random: RandomSource) {
+  public init(
+    user: String, register: Bool, password: Password?, token: SessionToken? = nil, timing: Timing,
+    random: RandomSource
+  ) {
     var random = random
     client = ClientID(random.next())
     self.random = random
     self.user = user
     self.register = register
+    self.password = password
+    self.token = token
     self.timing = timing
   }
 
@@ -147,8 +165,8 @@ public struct ClientCore: Sendable {
 
   /// How long the router has to answer before it is asked again.
   private var locateTimeout: Interval { timing.liveness / 2 }
-  /// How long a Hello has to be answered.
-  private var greetTimeout: Interval { timing.liveness }
+  /// How long a Hello has to be answered. A password is hashed first, and perhaps others before it.
+  private var greetTimeout: Interval { token == nil ? timing.requestTimeout : timing.liveness }
   /// Silence with requests under way after which the master is pinged.
   private var busyPingAfter: Interval { timing.liveness * 2 / 5 }
   /// How often a session that watches pings, whatever it hears: only a Pong finds a lost tail, and only what the client says
@@ -182,6 +200,7 @@ public struct ClientCore: Sendable {
     case .greeting: earliest = min(earliest, nextDoubt)
     case .waiting(let until): earliest = min(earliest, until)
     case .serving:
+      earliest = min(earliest, earliestRetry)
       if pingSentAt == nil { earliest = min(earliest, pingAt) }
       earliest = min(earliest, nextDoubt)
       for follower in followers.values { if let wake = follower.nextWake { earliest = min(earliest, wake) } }
@@ -201,7 +220,17 @@ public struct ClientCore: Sendable {
       refuseLogin(Refusal(.invalidText, "the name is refused: \(fault.explanation)"), into: &actions)
       return
     }
+    guard nextProof != nil else {
+      refuseLogin(Refusal(.credentials, "a password is needed"), into: &actions)
+      return
+    }
     locate(suspect: nil, at: now, into: &actions)
+  }
+
+  /// What the next Hello says.
+  private var nextProof: Proof? {
+    if let token { return .token(token) }
+    return (password ?? newPassword).map { .password($0) }
   }
 
   /// A request. It ends with `finish`, at the latest at `deadline`; at once if more are under way than a master takes.
@@ -256,7 +285,11 @@ public struct ClientCore: Sendable {
     case .follow(let name), .unfollow(let name): return refusal(ofName: name)
     case .timeline(let query): return refusal(of: query.timeline)
     case .watch(let timeline): return refusal(of: timeline)
-    case .hello, .list, .unwatch, .ping, .bye: return nil
+    case .changePassword(let change):
+      return TextRules.fault(inPassword: change.new).map {
+        Refusal(.invalidText, "the new password is refused: \($0.explanation)")
+      }
+    case .hello, .list, .unwatch, .logout, .ping, .bye: return nil
     }
   }
 
@@ -356,6 +389,8 @@ public struct ClientCore: Sendable {
   private mutating func send(_ number: UInt64, at now: Instant, into actions: inout [ClientAction]) {
     guard let body = pending[number]?.body else { return }
     pending[number]!.timesSent += 1
+    pending[number]!.retryAt = nil
+    if case .changePassword(let change) = body { newPassword = change.new }
     sent.append((number, now))
     actions.append(.send(Request(number: number, body: body)))
   }
@@ -386,6 +421,7 @@ public struct ClientCore: Sendable {
     case .serving:
       checkMaster(at: now, into: &actions)
       guard case .serving = phase else { return }
+      if earliestRetry <= now { sendRetries(at: now, into: &actions) }
       for (token, follower) in followers {
         guard let wake = follower.nextWake, wake <= now else { continue }
         let orders = followers[token]!.onTimer(at: now)
@@ -407,6 +443,32 @@ public struct ClientCore: Sendable {
     earliestDeadline = pending.values.map(\.deadline).min() ?? .distantFuture
   }
 
+  private mutating func sendRetries(at now: Instant, into actions: inout [ClientAction]) {
+    let due = pending.filter { $0.value.retryAt.map { $0 <= now } ?? false }
+    for number in due.keys.sorted() { send(number, at: now, into: &actions) }
+    earliestRetry = pending.values.compactMap(\.retryAt).min() ?? .distantFuture
+  }
+
+  /// The master has no room for a request, and did nothing: it is sent again after a growing, jittered pause, if there is
+  /// time; returns whether.
+  private mutating func retryLater(
+    _ number: UInt64, _ request: Pending, _ refusal: Refusal, at now: Instant
+  ) -> Bool {
+    var request = request
+    let growth = Interval.milliseconds(10) * (1 << min(Int64(request.timesLimited), 7))
+    let least = max(.milliseconds(Int64(refusal.retryAfter)), growth)
+    let jitter = Interval(nanoseconds: Int64.random(in: 0...(least.nanoseconds / 2), using: &random))
+    let time = now + least + jitter
+    guard time < request.deadline else { return false }
+    request.timesSent -= 1
+    request.timesLimited += 1
+    request.retryAt = time
+    pending[number] = request
+    earliestRetry = min(earliestRetry, time)
+    sent.removeAll { $0.number == number }
+    return true
+  }
+
   private mutating func checkMaster(at now: Instant, into actions: inout [ClientAction]) {
     if pingSentAt == nil, pingAt <= now {
       pingSentAt = now
@@ -423,9 +485,11 @@ public struct ClientCore: Sendable {
     if let since = suspectSince {
       if since + locateTimeout <= now { askAboutSuspect(at: now, into: &actions) }
     } else if let suspectAt, suspectAt <= now {
+      // One silence is no failure yet: on a busy machine a master is more often slow than cut off, and whoever connects anew to
+      // another makes all of them slower.
+      if suspicionDelay > .zero { countFailure() }
       suspicionDelay = min(max(timing.liveness, suspicionDelay * 2), .seconds(5))
       nextSuspicion = now + suspicionDelay
-      countFailure()
       askAboutSuspect(at: now, into: &actions)
     }
   }
@@ -496,12 +560,37 @@ public struct ClientCore: Sendable {
 
   private mutating func greet(_ found: MasterContact, at now: Instant, into actions: inout [ClientAction]) {
     contact = found
+    actions.append(.connect(found))
+    sayHello(at: now, into: &actions)
+  }
+
+  private mutating func sayHello(at now: Instant, into actions: inout [ClientAction]) {
     phase = .greeting(since: now)
     helloNumber = nextNumber
     nextNumber += 1
-    actions.append(.connect(found))
-    let hello = Hello(client: client, user: user, register: register && !hasServed, newest: newest)
+    let hello = Hello(
+      client: client, user: user, register: register && !hasServed, newest: newest, proof: nextProof)
     actions.append(.send(Request(number: helloNumber, body: .hello(hello))))
+  }
+
+  /// The proof given is no good. Says Hello with the next one, if there is one.
+  private mutating func forgetProof(_ refusal: Refusal, at now: Instant, into actions: inout [ClientAction]) {
+    suspectSince = nil
+    trust()
+    if token != nil {
+      token = nil
+    } else if password != nil {
+      password = nil
+    } else {
+      newPassword = nil
+    }
+    if nextProof == nil {
+      contact = nil
+      actions.append(.disconnect)
+      refuseLogin(refusal, into: &actions)
+    } else {
+      sayHello(at: now, into: &actions)
+    }
   }
 
   /// No master is to be had: wait with a growing, jittered pause, at least as long as the router says.
@@ -526,7 +615,9 @@ public struct ClientCore: Sendable {
   }
 
   /// Gives the master up, and asks the router for one that lives.
-  private mutating func lose(_ cause: ClientNote.LossCause, at now: Instant, into actions: inout [ClientAction]) {
+  private mutating func lose(
+    _ cause: ClientNote.LossCause, waiting least: Interval? = nil, at now: Instant, into actions: inout [ClientAction]
+  ) {
     let suspect: MasterIdentity?
     switch cause {
     case .connectionLost, .noAnswer:
@@ -539,7 +630,7 @@ public struct ClientCore: Sendable {
     }
     leave(cause, at: now, into: &actions)
     if cause == .refused || failures > 1 {
-      wait(atLeast: nil, at: now, into: &actions)
+      wait(atLeast: least, at: now, into: &actions)
     } else {
       locate(suspect: suspect, at: now, into: &actions)
     }
@@ -587,6 +678,14 @@ public struct ClientCore: Sendable {
       phase = .serving
       lastHeard = now
       newest = max(newest, welcome.head)
+      if token == nil, password == nil {
+        password = newPassword
+        newPassword = nil
+      }
+      if let granted = welcome.token {
+        token = granted
+        actions.append(.keep(granted))
+      }
       suspectSince = nil
       trust()
       attempts = 0
@@ -599,12 +698,18 @@ public struct ClientCore: Sendable {
       busySince = now
       lastPing = now
       for number in pending.keys.sorted() { send(number, at: now, into: &actions) }
+      earliestRetry = .distantFuture
       for token in followers.keys { askToWatch(token, at: now, into: &actions) }
     case .refused(let refusal) where reply.number == helloNumber:
       switch refusal.code {
       case .unavailable, .noSession, .limit, .storage, .notExists, .alreadyExists, .tooOld:
-        lose(.refused, at: now, into: &actions)
-      case .invalid, .unknownUser, .invalidText, .version:
+        lose(.refused, waiting: .milliseconds(Int64(refusal.retryAfter)), at: now, into: &actions)
+      case .credentials:
+        forgetProof(refusal, at: now, into: &actions)
+      case .tooManyAttempts where hasServed:
+        // Somebody else is at it; this client has been let in before.
+        lose(.refused, waiting: .milliseconds(Int64(refusal.retryAfter)), at: now, into: &actions)
+      case .invalid, .unknownUser, .invalidText, .version, .tooManyAttempts:
         contact = nil
         actions.append(.disconnect)
         refuseLogin(refusal, into: &actions)
@@ -655,9 +760,15 @@ public struct ClientCore: Sendable {
     if isOldest { trust() }
     if case .done(let id) = reply.body { newest = max(newest, id) }
     if case .page(let page) = reply.body { newest = max(newest, page.upTo) }
+    if case .changePassword(let change) = request.body { onPasswordChange(change, reply.body) }
     if let token = request.follower {
       onFollowerReply(reply.body, to: request.body, of: token, at: now, into: &actions)
     } else if let token = request.token {
+      if case .refused(let refusal) = reply.body, refusal.code == .limit, refusal.retryAfter > 0,
+        retryLater(reply.number, request, refusal, at: now)
+      {
+        return
+      }
       if case .refused(let refusal) = reply.body, refusal.code == .storage || refusal.code == .limit,
         request.timesSent > 1
       {
@@ -671,6 +782,18 @@ public struct ClientCore: Sendable {
       if !followers.values.contains(where: { $0.name == name || $0.topic == watching.topic }) {
         giveUp(watching.topic, at: now, into: &actions)
       }
+    }
+  }
+
+  private mutating func onPasswordChange(_ change: PasswordChange, _ answer: Reply.Body) {
+    switch answer {
+    case .done:
+      // The token is of the old password's time.
+      token = nil
+      password = change.new
+      newPassword = nil
+    case .refused(let refusal) where refusal.code != .limit && refusal.code != .storage: newPassword = nil
+    default: break
     }
   }
 

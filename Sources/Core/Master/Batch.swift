@@ -9,7 +9,7 @@ struct Batch {
     case done(EventID)
     case refused(Refusal)
     /// The account is there already.
-    case exists(AccountID)
+    case exists
   }
 
   private struct Edge: Hashable {
@@ -28,6 +28,7 @@ struct Batch {
   private var newAccounts: [String: AccountID] = [:]
   private var edges: [Edge: Bool] = [:]
   private var requests: [RequestID: EventID] = [:]
+  private var revocations = 0
 
   init(state: ServiceState, time: Timestamp) {
     self.state = state
@@ -36,15 +37,18 @@ struct Batch {
 
   /// Takes a request: gives its answer if that is known already, else nil, and it is among the waiting.
   mutating func add(_ request: MasterCore.Waiting) -> Answer? {
-    if case .register(let hello) = request.work {
-      if let account = state.account(named: hello.user) { return .exists(account) }
-      if let account = newAccounts[hello.user] {
-        waiting.append((request, .exists(account)))
+    if case .register(let login, let hash) = request.work {
+      let name = login.hello.user
+      if state.account(named: name) != nil { return .exists }
+      if newAccounts[name] != nil {
+        waiting.append((request, .exists))
         return nil
       }
       let account = AccountID(UInt32(state.names.count + newAccounts.count))
-      newAccounts[hello.user] = account
-      append(.accountCreated(account, name: hello.user), request: nil, for: request)
+      newAccounts[name] = account
+      append(.accountCreated(account, name: name), request: nil, for: request)
+      events.append(
+        Event(id: nextID, time: time, request: nil, change: .credentialSet(account, hash)))
       return nil
     }
 
@@ -82,16 +86,26 @@ struct Batch {
       }
       edges[edge] = false
       append(.unfollowed(request.account, followed), request: id, for: request)
+    case .setPassword(let hash): append(.credentialSet(request.account, hash), request: id, for: request)
+    case .logout(let token?, let expires, let lifetime)
+    where state.revocationCount(of: request.account) + revocations < Limits.revocationsPerAccount:
+      revocations += 1
+      // What was made of the same login since, lives no longer than a token made now.
+      let latest = Timestamp(milliseconds: time.milliseconds + lifetime)
+      append(.sessionRevoked(request.account, token, expires: max(expires, latest)), request: id, for: request)
+    case .logout: append(.sessionsRevoked(request.account), request: id, for: request)
     }
     return nil
   }
 
   private mutating func append(_ change: Change, request id: RequestID?, for request: MasterCore.Waiting) {
-    let event = Event(id: state.head.advanced(by: events.count + 1), time: time, request: id, change: change)
+    let event = Event(id: nextID, time: time, request: id, change: change)
     if let id { requests[id] = event.id }
     waiting.append((request, .done(event.id)))
     events.append(event)
   }
+
+  private var nextID: EventID { state.head.advanced(by: events.count + 1) }
 
   private func account(named name: String) -> AccountID? {
     state.account(named: name) ?? newAccounts[name]

@@ -6,6 +6,10 @@ public import Model
 /// then publish".
 public enum MasterAction: Hashable, Sendable {
   case reply(Reply, to: PeerID)
+  /// Answer a Hello: with a token, sealed by the shell, if there are claims for one.
+  case welcome(Welcome, TokenClaims?, number: UInt64, to: PeerID)
+  /// Hash a password, or look at one, on a thread of its own; answer with `onPassword`.
+  case password(PasswordJobID, PasswordJob)
   /// Publish the post on each topic, with the topic's number. To be encoded once.
   case publish(Post, to: [Watching])
   /// Publish a marker on a topic.
@@ -57,6 +61,8 @@ public enum MasterNote: Hashable, Sendable {
   case loggedIn(String, isNew: Bool)
   case loggedOut(String)
   case sessionLost(String)
+  /// Ended by a new password or a logout elsewhere.
+  case sessionRevoked(String)
   case storageFailed(String)
   case storageWorksAgain
   /// Events that no other master had announced were found in the log.

@@ -26,16 +26,30 @@ public struct MasterCore: Sendable {
     /// What its connections prove.
     var key: PeerKey?
     var lastHeard: Instant
+    /// Of the login.
+    var address: PeerAddress
     var topics: [Topic] = []
+    /// The token that it was opened with, or got; nil of an operator's.
+    var token: TokenID?
+    var tokenExpires = Timestamp.zero
+    /// May set a new password, and do nothing else.
+    var isOperators = false
   }
 
   /// A request that needs the log.
   struct Waiting: Sendable {
     enum Work: Sendable {
-      case register(Hello)
+      // The rare and large ones lie outside, so that a queue of posts stays small.
+      indirect case register(Login, PasswordHash)
       case post(String)
       case follow(String)
       case unfollow(String)
+      case setPassword(PasswordHash)
+      /// Ends the token, which expires then; nil: all. `lifetime` is a token's.
+      indirect case logout(TokenID?, expires: Timestamp, lifetime: Int64)
+
+      /// Events that it may become.
+      var eventsMax: Int { if case .register = self { 2 } else { 1 } }
     }
     var peer: PeerID
     var number: UInt64
@@ -83,6 +97,7 @@ public struct MasterCore: Sendable {
   let registration: Registration
   let timing: Timing
   let assignment: Assignment
+  let rules: AccountRules
 
   var phase = Phase.starting
   public internal(set) var state = ServiceState()
@@ -102,8 +117,19 @@ public struct MasterCore: Sendable {
   /// What is to be read at least, because another master announced it.
   var wanted = EventID.zero
   var wantedSince = 0
-  /// Hellos of clients that know a newer event than this master, and how many catch-ups had begun when they came.
-  var held: [(peer: PeerID, number: UInt64, hello: Hello, since: Int)] = []
+  /// Logins that need a newer state than this master may have, and how many catch-ups had begun when they were held.
+  var held: [(login: Login, since: Int)] = []
+  var hashing: [PasswordJobID: Hashing] = [:]
+  var lastPasswordJob: UInt64 = 0
+  var attemptsByName = KeyedBuckets<String>(
+    burst: Limits.attemptsPerName, every: Limits.attemptsPerNameEvery, keysMax: Limits.attemptsTracked)
+  var attemptsByAddress = KeyedBuckets<String>(
+    burst: Limits.attemptsPerAddress, every: Limits.attemptsPerAddressEvery, keysMax: Limits.attemptsTracked)
+  var attemptsByLoopback = KeyedBuckets<String>(
+    burst: Limits.attemptsPerLoopback, every: Limits.attemptsPerLoopbackEvery, keysMax: Limits.attemptsTracked)
+  /// Attempts whose outcome is not known yet, by name and by place.
+  var attemptsUnderWay: [String: Int] = [:]
+  var rates: AccountRates
   var reads: [ReadID: PendingRead] = [:]
   var lastRead: UInt64 = 0
   var storageFails = false
@@ -115,12 +141,17 @@ public struct MasterCore: Sendable {
   /// - Parameters:
   ///   - registration: who this master is and where it listens; its beat is filled in.
   ///   - random: must be the system's in production: topics have to be unguessable.
-  public init(registration: Registration, timing: Timing, assignment: Assignment, random: RandomSource) {
+  public init(
+    registration: Registration, timing: Timing, assignment: Assignment, rules: AccountRules = AccountRules(),
+    random: RandomSource
+  ) {
     master = registration.master
     pid = registration.pid
     self.registration = registration
     self.timing = timing
     self.assignment = assignment
+    self.rules = rules
+    rates = AccountRates(perSecond: rules.requestsPerSecond)
     self.random = random
   }
 
@@ -156,7 +187,7 @@ public struct MasterCore: Sendable {
     actions.append(.toRouter(.leave(master)))
     for request in waiting { refuseToServe(request, into: &actions) }
     waiting.removeAll()
-    refuseHeld("the server stops", into: &actions)
+    refuseLogins("the server stops", at: now, into: &actions)
     finishStoppingIfDone(into: &actions)
   }
 
@@ -273,7 +304,7 @@ public struct MasterCore: Sendable {
     case .failed(let reason):
       noteStorageFailure(reason, into: &actions)
       timers[.check] = now + timing.liveness
-      refuseHeld("the log can't be read", into: &actions)
+      refuseHeld("the log can't be read", at: now, into: &actions)
       return
     case .read(let events):
       noteStorageWorks(into: &actions)
@@ -293,22 +324,11 @@ public struct MasterCore: Sendable {
       actions.append(.note(.ready(head: state.head)))
       register(at: now, into: &actions)
     }
-    let hellos = held
-    held = []
-    for (peer, number, hello, since) in hellos {
-      // Having read everything after it came, the master knows all that the client can know.
-      let isCurrent = canAnswer(hello) || since < catchUpsBegun
-      if isCurrent {
-        endRequest(of: peer)
-        open(hello, number: number, for: peer, isCurrent: true, at: now, into: &actions)
-      } else {
-        held.append((peer, number, hello, since))
-      }
-    }
+    releaseHeld(at: now, into: &actions)
     if !held.isEmpty || wanted > state.head && wantedSince == catchUpsBegun { catchUp(into: &actions) }
   }
 
-  private mutating func catchUp(into actions: inout [MasterAction]) {
+  mutating func catchUp(into actions: inout [MasterAction]) {
     guard !isCatchingUp else { return }
     isCatchingUp = true
     catchUpsBegun += 1
@@ -329,33 +349,40 @@ public struct MasterCore: Sendable {
         }
       case .followed(let follower, let followed): watches.followed(followed, by: follower)
       case .unfollowed(let follower, let followed): watches.unfollowed(followed, by: follower)
+      case .credentialSet, .sessionRevoked, .sessionsRevoked: endRevokedSessions(event, into: &actions)
       }
     }
   }
 
   // MARK: Requests
 
-  /// A client's message.
+  /// A client's message that is no Hello.
   public mutating func onRequest(
     _ request: Request, from peer: PeerID, at now: Instant, into actions: inout [MasterAction]
   ) {
-    switch request.body {
-    case .hello(let hello):
-      let isCurrent = canAnswer(hello)
-      open(hello, number: request.number, for: peer, isCurrent: isCurrent, at: now, into: &actions)
-      return
-    case .bye:
+    if case .bye = request.body {
       close(peer, into: &actions) { .loggedOut($0) }
       return
-    default: break
     }
     guard let session = sessions[peer] else {
       refuse(request.number, peer, .noSession, "say Hello first", into: &actions)
       return
     }
     sessions[peer]!.lastHeard = now
+    if let refusal = refusal(of: request.body, session, at: now) {
+      reply(.refused(refusal), request.number, peer, into: &actions)
+      return
+    }
     switch request.body {
-    case .hello, .bye: break
+    case .hello: preconditionFailure("a Hello comes through onHello")
+    case .bye: break
+    case .changePassword(let change):
+      changePassword(change, request.number, peer, session, at: now, into: &actions)
+    case .logout(let everywhere):
+      enqueue(
+        .logout(
+          everywhere ? nil : session.token, expires: session.tokenExpires, lifetime: rules.sessionLifetime),
+        request.number, peer, session, into: &actions)
     case .ping:
       let topics = session.topics.compactMap(watches.position)
       reply(.pong(Pong(head: state.head, topics: topics)), request.number, peer, into: &actions)
@@ -380,6 +407,17 @@ public struct MasterCore: Sendable {
     }
   }
 
+  /// What this session may not ask, or not so fast.
+  private mutating func refusal(of body: Request.Body, _ session: Session, at now: Instant) -> Refusal? {
+    switch body {
+    case .ping, .bye: return nil
+    case .changePassword, .logout: break
+    default: if session.isOperators { return Refusal(.invalid, "an operator's session is for a new password only") }
+    }
+    guard let wait = rates.take(session.account, at: now) else { return nil }
+    return Refusal(.limit, "too many requests a second", retryAfter: UInt32(clamping: wait.milliseconds))
+  }
+
   /// What came from this peer could not be understood; it gets no further.
   public mutating func onMalformed(from peer: PeerID, into actions: inout [MasterAction]) {
     close(peer, into: &actions) { .sessionLost($0) }
@@ -398,6 +436,9 @@ public struct MasterCore: Sendable {
     case .member: return false
     }
   }
+
+  /// Whether this client has a session here.
+  public func hasSession(of client: ClientID) -> Bool { peersByClient[client] != nil }
 
   /// Whether some session watches a timeline under this topic.
   public func isWatched(_ topic: Topic) -> Bool { watches.position(of: topic) != nil }
@@ -423,100 +464,6 @@ public struct MasterCore: Sendable {
     if let position = watches.position(of: topic) { actions.append(.mark(position)) }
   }
 
-  /// Whether the state is new enough for a login: as new as what the client has seen; and a name is unknown only when the
-  /// log does not have it.
-  private func canAnswer(_ hello: Hello) -> Bool {
-    hello.newest <= state.head && (hello.register || state.account(named: hello.user) != nil)
-  }
-
-  private mutating func open(
-    _ hello: Hello, number: UInt64, for peer: PeerID, isCurrent: Bool, at now: Instant,
-    into actions: inout [MasterAction]
-  ) {
-    guard case .serving = phase else {
-      refuse(number, peer, .unavailable, "not serving", into: &actions)
-      return
-    }
-    guard hello.version == Hello.currentVersion else {
-      refuse(
-        number, peer, .version, "protocol version \(hello.version) is not spoken here; \(Hello.currentVersion) is",
-        into: &actions)
-      return
-    }
-    if !isCurrent {
-      // Answers must not be older than what the client has seen.
-      guard held.count < Limits.sessions else {
-        refuse(number, peer, .limit, "too many logins are waiting", retryAfter: 500, into: &actions)
-        return
-      }
-      guard beginRequest(number, of: peer, into: &actions) else { return }
-      held.append((peer, number, hello, catchUpsBegun))
-      catchUp(into: &actions)
-      return
-    }
-    if let account = state.account(named: hello.user) {
-      admit(hello, number: number, as: account, isNew: false, for: peer, at: now, into: &actions)
-    } else if !hello.register {
-      refuse(number, peer, .unknownUser, "there is no user named \(quoted(hello.user))", into: &actions)
-    } else if let fault = TextRules.fault(inName: hello.user) {
-      refuse(number, peer, .invalidText, "the name is refused: \(fault.explanation)", into: &actions)
-    } else if isForeign(hello.client, to: nil) {
-      refuseForeign(number, peer, into: &actions)
-    } else if waiting.count >= Limits.requestsWaiting {
-      refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
-    } else if beginRequest(number, of: peer, into: &actions) {
-      waiting.append(
-        Waiting(peer: peer, number: number, client: hello.client, account: AccountID(.max), work: .register(hello)))
-    }
-  }
-
-  /// Whether a client id belongs to another account than this one; nil stands for one that is to be created.
-  private func isForeign(_ client: ClientID, to account: AccountID?) -> Bool {
-    if let owner = state.requests[client]?.account, owner != account { return true }
-    guard let peer = peersByClient[client], let session = sessions[peer] else { return false }
-    return session.account != account
-  }
-
-  private func refuseForeign(_ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]) {
-    refuse(number, peer, .invalid, "the client id belongs to another account", into: &actions)
-  }
-
-  private mutating func refuseHeld(_ reason: String, into actions: inout [MasterAction]) {
-    for hello in held {
-      endRequest(of: hello.peer)
-      refuse(hello.number, hello.peer, .unavailable, reason, into: &actions)
-    }
-    held = []
-  }
-
-  /// Opens the session of an account that exists.
-  private mutating func admit(
-    _ hello: Hello, number: UInt64, as account: AccountID, isNew: Bool, for peer: PeerID, at now: Instant,
-    into actions: inout [MasterAction]
-  ) {
-    guard !isForeign(hello.client, to: account) else {
-      refuseForeign(number, peer, into: &actions)
-      return
-    }
-    // The same connection again, or the same client on a new one: the old session goes.
-    closeQuietly(peer)
-    if let former = peersByClient[hello.client] { closeQuietly(former) }
-    guard sessions.count < Limits.sessions else {
-      refuse(number, peer, .limit, "too many sessions at this server", retryAfter: 1_000, into: &actions)
-      return
-    }
-    guard sessionsByAccount[account, default: 0] < Limits.sessionsPerAccount else {
-      refuse(number, peer, .limit, "too many sessions of this account", retryAfter: 1_000, into: &actions)
-      return
-    }
-    sessions[peer] = Session(client: hello.client, account: account, key: hello.key, lastHeard: now)
-    peersByClient[hello.client] = peer
-    sessionsByAccount[account, default: 0] += 1
-    actions.append(.note(.loggedIn(state.name(of: account), isNew: isNew)))
-    reply(
-      .welcome(Welcome(master: master, account: account, isNew: isNew, head: state.head)), number, peer, into: &actions)
-  }
-
   private mutating func enqueue(
     _ work: Waiting.Work, _ number: UInt64, _ peer: PeerID, _ session: Session, into actions: inout [MasterAction]
   ) {
@@ -538,7 +485,7 @@ public struct MasterCore: Sendable {
   }
 
   /// Counts a request that can't be answered at once; refuses it if its connection has too many of them.
-  private mutating func beginRequest(_ number: UInt64, of peer: PeerID, into actions: inout [MasterAction]) -> Bool {
+  mutating func beginRequest(_ number: UInt64, of peer: PeerID, into actions: inout [MasterAction]) -> Bool {
     let count = inFlight[peer, default: 0]
     guard count < Limits.requestsInFlight else {
       refuse(number, peer, .limit, "too many requests under way in this session", retryAfter: 50, into: &actions)
@@ -548,7 +495,7 @@ public struct MasterCore: Sendable {
     return true
   }
 
-  private mutating func endRequest(of peer: PeerID) {
+  mutating func endRequest(of peer: PeerID) {
     guard let count = inFlight[peer] else { preconditionFailure("an answer to a request that is not under way") }
     inFlight[peer] = count == 1 ? nil : count - 1
   }
@@ -666,7 +613,7 @@ public struct MasterCore: Sendable {
     closeQuietly(peer)
   }
 
-  private mutating func closeQuietly(_ peer: PeerID) {
+  mutating func closeQuietly(_ peer: PeerID) {
     guard let session = sessions.removeValue(forKey: peer) else { return }
     if peersByClient[session.client] == peer { peersByClient[session.client] = nil }
     let left = sessionsByAccount[session.account, default: 1] - 1
@@ -694,7 +641,7 @@ public struct MasterCore: Sendable {
     guard case .serving = phase, commit == nil, state.head >= wanted || !isCatchingUp else { return }
     while !waiting.isEmpty {
       var batch = Batch(state: state, time: max(wall, state.time))
-      while let request = waiting.first, batch.events.count < Limits.batchEvents {
+      while let request = waiting.first, batch.events.count + request.work.eventsMax <= Limits.batchEvents {
         waiting.removeFirst()
         if let answer = batch.add(request) { finish(request, answer, at: now, into: &actions) }
       }
@@ -741,23 +688,17 @@ public struct MasterCore: Sendable {
   private mutating func finish(
     _ request: Waiting, _ answer: Batch.Answer, at now: Instant, into actions: inout [MasterAction]
   ) {
-    endRequest(of: request.peer)
-    if case .register(let hello) = request.work {
-      switch answer {
-      case .refused(let refusal):
-        actions.append(.reply(Reply(number: request.number, body: .refused(refusal)), to: request.peer))
-      case .done:
-        guard let account = state.account(named: hello.user) else {
-          preconditionFailure("the account \(hello.user) was created, and is not there")
-        }
-        admit(hello, number: request.number, as: account, isNew: true, for: request.peer, at: now, into: &actions)
-      case .exists(let account):
-        admit(hello, number: request.number, as: account, isNew: false, for: request.peer, at: now, into: &actions)
-      }
+    if case .register(let login, _) = request.work {
+      finishRegistration(login, answer, at: now, into: &actions)
       return
     }
+    endRequest(of: request.peer)
     switch answer {
-    case .done(let id): reply(.done(id), request.number, request.peer, into: &actions)
+    case .done(let id):
+      reply(.done(id), request.number, request.peer, into: &actions)
+      if case .logout = request.work, sessions[request.peer]?.client == request.client {
+        close(request.peer, into: &actions) { .loggedOut($0) }
+      }
     case .refused(let refusal): reply(.refused(refusal), request.number, request.peer, into: &actions)
     case .exists: preconditionFailure("only a registration is answered by an account")
     }
@@ -780,11 +721,11 @@ public struct MasterCore: Sendable {
 
   // MARK: Answers
 
-  private func reply(_ body: Reply.Body, _ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]) {
+  func reply(_ body: Reply.Body, _ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]) {
     actions.append(.reply(Reply(number: number, body: body), to: peer))
   }
 
-  private func refuse(
+  func refuse(
     _ number: UInt64, _ peer: PeerID, _ code: Refusal.Code, _ message: String, retryAfter: UInt32 = 0,
     into actions: inout [MasterAction]
   ) {

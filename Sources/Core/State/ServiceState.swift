@@ -1,4 +1,4 @@
-// The service's state at a position of the log: accounts, graph, recent posts, requests. A deterministic machine over events.
+// The service's state at a position of the log: accounts and what opens them, graph, recent posts, requests. A deterministic machine over events.
 
 public import Model
 
@@ -9,6 +9,9 @@ public struct ServiceState: Sendable {
   public private(set) var time: Timestamp
   public private(set) var names: [String]
   private var accountsByName: [String: AccountID]
+  /// By account.
+  public private(set) var credentials: [Credential]
+  private var revocations: [AccountID: [Revocation]] = [:]
   public private(set) var graph: FollowGraph
   public private(set) var posts: RecentPosts
   public private(set) var requests: RequestTable
@@ -24,12 +27,22 @@ public struct ServiceState: Sendable {
     names = snapshot.names
     accountsByName = Dictionary(minimumCapacity: snapshot.names.count)
     for (index, name) in snapshot.names.enumerated() { accountsByName[name] = AccountID(UInt32(index)) }
+    credentials = snapshot.credentials
+    for revocation in snapshot.revocations { revocations[revocation.account, default: []].append(revocation) }
     graph = FollowGraph(following: snapshot.following)
     posts = RecentPosts(snapshot: snapshot)
     requests = RequestTable(snapshot.windows)
   }
 
   public func account(named name: String) -> AccountID? { accountsByName[name] }
+  /// Whether a token of the account's present generation was revoked.
+  public func isRevoked(_ token: TokenID, of account: AccountID) -> Bool {
+    revocations[account]?.contains { $0.token == token } ?? false
+  }
+
+  /// How many of the account's tokens are remembered as revoked.
+  public func revocationCount(of account: AccountID) -> Int { revocations[account]?.count ?? 0 }
+
   public func name(of account: AccountID) -> String { names[account.index] }
 
   public func post(_ stored: StoredPost) -> Post {
@@ -46,6 +59,7 @@ public struct ServiceState: Sendable {
       precondition(account.index == names.count, "\(account) created as number \(names.count)")
       names.append(name)
       accountsByName[name] = account
+      credentials.append(Credential())
       graph.addAccount()
       posts.addAccount()
     case .posted(let author, let text):
@@ -54,6 +68,15 @@ public struct ServiceState: Sendable {
       graph.follow(follower, followed)
     case .unfollowed(let follower, let followed):
       graph.unfollow(follower, followed)
+    case .credentialSet(let account, let hash):
+      credentials[account.index] = Credential(hash: hash, generation: event.id)
+      revocations[account] = nil
+    case .sessionsRevoked(let account):
+      credentials[account.index].generation = event.id
+      revocations[account] = nil
+    case .sessionRevoked(let account, let token, let expires):
+      revocations[account, default: []].removeAll { $0.token == token || $0.hasExpired(at: event.time) }
+      revocations[account]!.append(Revocation(account: account, token: token, expires: expires))
     }
     requests.expire(at: event.time)
     if let request = event.request {

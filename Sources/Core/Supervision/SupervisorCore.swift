@@ -144,7 +144,10 @@ public struct SupervisorCore: Sendable {
       switch child.phase {
       case .looking, .stopped, .dying: break
       case .running:
-        if child.policy.beats { earliest = min(earliest, min(child.doubtedUntil ?? hangAt(child), child.inspectAt)) }
+        guard child.policy.beats else { continue }
+        earliest = min(earliest, child.doubtedUntil ?? hangAt(child), child.inspectAt)
+        // Whoever sleeps for long does not notice that it was frozen meanwhile.
+        if let lastTurn = absence.lastTurn { earliest = min(earliest, lastTurn + timing.liveness) }
       case .waiting(let until): earliest = min(earliest, until)
       case .stopping(_, let killAt): earliest = min(earliest, killAt)
       }

@@ -5,7 +5,7 @@ public import Model
 /// Finds out when a core itself was away (frozen, or starved of the processor), so that it doesn't take its own silence for
 /// everyone else's: leases are then extended by the time it was away.
 public struct AbsenceMeter: Sendable {
-  private var lastTurn: Instant?
+  public private(set) var lastTurn: Instant?
   private let tolerance: Interval
 
   /// - Parameter tolerance: how late a planned wake-up may come without meaning anything.

@@ -7,7 +7,8 @@ public struct Request: Hashable, Sendable {
   public var body: Body
 
   public enum Body: Hashable, Sendable {
-    case hello(Hello)
+    // The rare and large ones lie outside, so that the others stay small.
+    indirect case hello(Hello)
     case post(text: String)
     case follow(name: String)
     case unfollow(name: String)
@@ -15,6 +16,9 @@ public struct Request: Hashable, Sendable {
     case timeline(TimelineQuery)
     case watch(TimelineName)
     case unwatch(Topic)
+    indirect case changePassword(PasswordChange)
+    /// Makes the session's token invalid, and ends the session; or all of the account's.
+    case logout(everywhere: Bool)
     case ping
     /// The client leaves; no answer.
     case bye
@@ -28,26 +32,42 @@ public struct Request: Hashable, Sendable {
 
 /// Opens a session.
 public struct Hello: Hashable, Sendable {
-  public static let currentVersion: UInt32 = 1
+  public static let currentVersion: UInt32 = 2
 
   public var version: UInt32
   public var client: ClientID
   public var user: String
-  /// Create the account if the name is new.
+  /// Create the account, with the password, if the name is new.
   public var register: Bool
   /// The newest event that the client knows of: the master answers no older state.
   public var newest: EventID
+  /// Nil proves nothing, and opens nothing.
+  public var proof: Proof?
   /// No part of the message: the key that its connection has proved, noted by whoever received it.
   public var key: PeerKey?
 
   public init(
-    version: UInt32 = Hello.currentVersion, client: ClientID, user: String, register: Bool, newest: EventID
+    version: UInt32 = Hello.currentVersion, client: ClientID, user: String, register: Bool, newest: EventID,
+    proof: Proof? = nil
   ) {
     self.version = version
     self.client = client
     self.user = user
     self.register = register
     self.newest = newest
+    self.proof = proof
+  }
+}
+
+/// Sets a new password. Every other session of the account ends, and every token made before is invalid.
+public struct PasswordChange: Hashable, Sendable {
+  /// Not looked at in an operator's session.
+  public var old: Password
+  public var new: Password
+
+  public init(old: Password, new: Password) {
+    self.old = old
+    self.new = new
   }
 }
 
@@ -133,12 +153,17 @@ public struct Welcome: Hashable, Sendable {
   /// The account was created by this login.
   public var isNew: Bool
   public var head: EventID
+  /// For the next login. Nil: the one given goes on.
+  public var token: SessionToken?
 
-  public init(master: MasterIdentity, account: AccountID, isNew: Bool, head: EventID) {
+  public init(
+    master: MasterIdentity, account: AccountID, isNew: Bool, head: EventID, token: SessionToken? = nil
+  ) {
     self.master = master
     self.account = account
     self.isNew = isNew
     self.head = head
+    self.token = token
   }
 }
 
@@ -203,7 +228,7 @@ public struct Refusal: Hashable, Sendable {
     case alreadyExists = 2
     /// There is no such follow to undo.
     case notExists = 3
-    /// No account of that name.
+    /// No account of that name, in a request.
     case unknownUser = 4
     /// A name or post that the rules do not allow: empty, too long, a bad character.
     case invalidText = 5
@@ -219,6 +244,10 @@ public struct Refusal: Hashable, Sendable {
     case version = 10
     /// The master stops, or is not ready: ask the router for another.
     case unavailable = 11
+    /// The name is unknown, or the password wrong, or the token no longer good.
+    case credentials = 12
+    /// Too many wrong passwords, for this name or from this address; try again after `retryAfter`.
+    case tooManyAttempts = 13
   }
 
   public var code: Code

@@ -10,8 +10,9 @@ import Model
 /// Opens the log; called once on each thread that needs it.
 public typealias LogOpener = @Sendable () throws(LogError) -> any EventLog
 
-/// What the threads tell the loop.
+/// What the threads tell the loop; the one that hashes passwords, too.
 enum LogResult: Sendable {
+  case password(PasswordJobID, PasswordOutcome)
   case loaded(Snapshot)
   case committed(CommitOutcome)
   case caughtUp(ReadOutcome<[Event]>, more: Bool)

@@ -21,6 +21,9 @@ public struct MasterOptions: Sendable {
   public var router: String
   public var timing: Timing
   public var assignment: Assignment
+  public var rules: AccountRules
+  /// Bytes of memory that it takes to hash a password.
+  public var passwordMemory: Int
   public var folder: StateFolder
   /// The supervisor that wants its beats.
   public var supervisor: String
@@ -28,7 +31,8 @@ public struct MasterOptions: Sendable {
 
   public init(
     name: String, requests: String, timelines: String, log: String, router: String, timing: Timing,
-    assignment: Assignment, folder: StateFolder, supervisor: String, security: TransportSecurity
+    assignment: Assignment, rules: AccountRules, passwordMemory: Int, folder: StateFolder, supervisor: String,
+    security: TransportSecurity
   ) {
     self.name = name
     self.requests = requests
@@ -37,6 +41,8 @@ public struct MasterOptions: Sendable {
     self.router = router
     self.timing = timing
     self.assignment = assignment
+    self.rules = rules
+    self.passwordMemory = passwordMemory
     self.folder = folder
     self.supervisor = supervisor
     self.security = security
@@ -45,9 +51,10 @@ public struct MasterOptions: Sendable {
 
 /// A master server as a process.
 ///
-/// Four threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; the gatekeeper. libzmq has two
-/// I/O threads of its own: one for the clients, and one for the cluster. A thousand clients that come at once, each with a handshake
-/// of half a millisecond, would else keep the beats waiting for so long that the router gives the master up, and they go on to the next.
+/// Five threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords; the
+/// gatekeeper. libzmq has two I/O threads of its own: one for the clients, and one for the cluster. A thousand clients that come at
+/// once, each with a handshake of half a millisecond, would else keep the beats waiting for so long that the router gives the master
+/// up, and they go on to the next.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
     case signals, bell, requests, timelines, mesh, router, supervisor
@@ -158,6 +165,8 @@ public struct MasterServer: ~Copyable {
   private let results: Mailbox<LogResult>
   private let commits: CommitThread
   private let reader: ReaderThread
+  private let passwords: PasswordThread
+  private let seal: TokenSeal
   private var core: MasterCore
   private var actions: [MasterAction] = []
   private var pushes = Pushes()
@@ -185,6 +194,12 @@ public struct MasterServer: ~Copyable {
     _ = tinysns_set_limit_nofile_max()
     let logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
     let keys = try options.security.keys(in: options.folder)
+    let seal: TokenSeal
+    if let keys {
+      seal = TokenSeal(key: keys.token)
+    } else {
+      seal = TokenSeal(key: try ClusterKeys.token(in: options.folder))
+    }
     let sockets = try Sockets(options, keys, logger)
     let bell = tinysns_eventfd()
     guard bell >= 0 else { throw .system("no event descriptor", bell) }
@@ -194,6 +209,7 @@ public struct MasterServer: ~Copyable {
     results = Mailbox(bell: bell)
     commits = CommitThread(open: openLog, results: results)
     reader = ReaderThread(open: openLog, results: results)
+    passwords = PasswordThread(PasswordHasher(memory: options.passwordMemory), results: results)
     let identity = MasterIdentity(
       name: options.name, incarnation: Incarnation(UInt64(Clock.wall().milliseconds)))
     let beat = MasterBeat(master: identity, head: .zero, sessions: 0, commitAge: 0, term: 0, roster: 0)
@@ -201,7 +217,9 @@ public struct MasterServer: ~Copyable {
       master: identity, pid: getpid(), requests: sockets.requests.boundEndpoint,
       timelines: sockets.timelinesEndpoint, log: sockets.meshEndpoint, beat: beat)
     core = MasterCore(
-      registration: registration, timing: options.timing, assignment: options.assignment, random: .system)
+      registration: registration, timing: options.timing, assignment: options.assignment, rules: options.rules,
+      random: .system)
+    self.seal = seal
     self.lock = lock
     self.signals = signals
     self.sockets = sockets
@@ -222,6 +240,7 @@ public struct MasterServer: ~Copyable {
     }
     commits.close()
     reader.close()
+    passwords.close()
     if let failure { throw NodeError("\(options.name) can't go on: \(failure)") }
     logger.info("stopped")
   }
@@ -282,6 +301,7 @@ public struct MasterServer: ~Copyable {
         reader.put(.grown)
       case .caughtUp(let outcome, let more): core.onCatchUp(outcome, more: more, at: now, into: &actions)
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
+      case .password(let id, let outcome): core.onPassword(id, outcome, at: now, into: &actions)
       case .unusable(let reason): failure = reason
       }
     }
@@ -297,19 +317,30 @@ public struct MasterServer: ~Copyable {
         if let peer { core.onMalformed(from: peer, into: &actions) }
       case .message(let peer):
         do throws(WireError) {
-          var request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
+          let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
             try Wire.decodeRequest(bytes)
           }
-          if case .hello(var hello) = request.body {
-            if case .client(let key) = sockets.requests.standing { hello.key = key }
-            request.body = .hello(hello)
+          if case .hello(let hello) = request.body {
+            onHello(hello, number: request.number, from: peer, at: now)
+          } else {
+            core.onRequest(request, from: peer, at: now, into: &actions)
           }
-          core.onRequest(request, from: peer, at: now, into: &actions)
         } catch {
           onBadRequest(error, from: peer, at: now)
         }
       }
     }
+  }
+
+  /// What the connection proves goes with the Hello: its key, and the place that it comes from.
+  private mutating func onHello(_ hello: Hello, number: UInt64, from peer: PeerID, at now: Instant) {
+    var hello = hello
+    if case .client(let key) = sockets.requests.standing { hello.key = key }
+    var claims: TokenClaims?
+    if case .token(let token) = hello.proof { claims = seal.open(token) }
+    let address = PeerAddress(peerAddress: sockets.requests.payload.metadata("Peer-Address"))
+    core.onHello(
+      hello, number: number, from: peer, address: address, claims: claims, at: now, wall: Clock.wall(), into: &actions)
   }
 
   /// The sender learns why, if its message has a number; then it is shut out.
@@ -433,9 +464,11 @@ public struct MasterServer: ~Copyable {
 
   private mutating func carryOut(_ action: MasterAction) throws(ZMQError) {
     switch action {
-    case .reply(let reply, let peer):
-      // A peer that is gone, or lets its replies pile up, loses its session; it comes back if it wants.
-      if try sockets.requests.send(Wire.encode(reply), to: peer) != .sent { core.onUnreachable(peer, into: &actions) }
+    case .reply(let reply, let peer): try send(reply, to: peer)
+    case .welcome(var welcome, let claims, let number, let peer):
+      welcome.token = claims.map(seal.seal)
+      try send(Reply(number: number, body: .welcome(welcome)), to: peer)
+    case .password(let id, let job): passwords.put(id, job)
     case .publish:
       preconditionFailure("posts are pushed together")
     case .mark(let position):
@@ -463,6 +496,11 @@ public struct MasterServer: ~Copyable {
     case .exit:
       hasExited = true
     }
+  }
+
+  private mutating func send(_ reply: Reply, to peer: PeerID) throws(ZMQError) {
+    // A peer that is gone, or lets its replies pile up, loses its session; it comes back if it wants.
+    if try sockets.requests.send(Wire.encode(reply), to: peer) != .sent { core.onUnreachable(peer, into: &actions) }
   }
 
   /// Pushes to the topics whose turn it is, if the next turn has come.
@@ -526,7 +564,7 @@ extension Reply {
 extension MasterNote {
   var level: Logger.Level {
     switch self {
-    case .loggedIn, .loggedOut, .sessionLost, .joined, .left: return .debug
+    case .loggedIn, .loggedOut, .sessionLost, .sessionRevoked, .joined, .left: return .debug
     case .storageFailed: return .error
     default: return .info
     }
@@ -540,6 +578,7 @@ extension MasterNote {
     case .loggedIn(let user, let isNew): return isNew ? "\(user) is new here" : "\(user) logged in"
     case .loggedOut(let user): return "\(user) logged out"
     case .sessionLost(let user): return "\(user) is gone"
+    case .sessionRevoked(let user): return "a session of \(user) was ended from elsewhere"
     case .storageFailed(let reason): return "the log can't take anything: \(reason)"
     case .storageWorksAgain: return "the log works again"
     case .holeRead(let from, let to): return "read events \(from) to \(to) from the log"

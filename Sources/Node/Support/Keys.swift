@@ -11,6 +11,7 @@ public import ZeroMQ
 /// keys/cluster.pub   the public one alone, for clients
 /// keys/member.key    the CURVE keys with which masters connect to the router and to each other
 /// keys/token.key     32 random bytes, which seal session tokens
+/// keys/demo/         see DemoPasswords
 /// ```
 ///
 /// Key files are text: `public` and `secret`, each with 40 characters of Z85; `token.key` has a `secret` alone.
@@ -42,6 +43,18 @@ public struct ClusterKeys: Hashable, Sendable {
   /// The public key that clients on this machine find; nil before the cluster's first start.
   public static func publicKey(in folder: StateFolder) -> CurveKey? { CurveKey(file: folder.key("cluster.pub")) }
 
+  /// What session tokens are sealed with, alone: all that a master needs where nothing is encrypted.
+  public static func token(in folder: StateFolder) throws(NodeError) -> [UInt8] {
+    let lock = try KeysLock(in: folder)
+    try KeyFile.makeMissingToken(folder)
+    let token = try KeyFile.readSecret(folder.key("token.key"))
+    withExtendedLifetime(lock) {}
+    return token
+  }
+
+  /// Whether this is a machine where the cluster has run.
+  public static func exist(in folder: StateFolder) -> Bool { access(folder.key("token.key"), F_OK) == 0 }
+
   /// Puts new keys in the place of the servers' and the members'. Processes that run keep the ones they have read.
   public static func replace(in folder: StateFolder) throws(NodeError) {
     let lock = try KeysLock(in: folder)
@@ -56,7 +69,7 @@ public struct ClusterKeys: Hashable, Sendable {
 }
 
 /// Held while keys are made, read or replaced, so that nobody gets some of before and some of after.
-private final class KeysLock {
+final class KeysLock {
   private let descriptor: Int32
 
   init(in folder: StateFolder) throws(NodeError) {
@@ -84,6 +97,10 @@ enum KeyFile {
     for name in ["cluster.key", "member.key"] where access(folder.key(name), F_OK) != 0 {
       try replace(folder.key(name), with: text(of: freshPair()))
     }
+    try makeMissingToken(folder)
+  }
+
+  static func makeMissingToken(_ folder: StateFolder) throws(NodeError) {
     if access(folder.key("token.key"), F_OK) != 0 {
       var random = SystemRandomNumberGenerator()
       let secret = CurveKey(bytes: (0..<CurveKey.byteCount).map { _ in UInt8.random(in: 0...255, using: &random) })!
@@ -126,7 +143,7 @@ enum KeyFile {
   }
 
   /// The lines of a file that is its owner's alone.
-  private static func secretLines(_ path: String) throws(NodeError) -> [Substring] {
+  static func secretLines(_ path: String) throws(NodeError) -> [Substring] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
     guard descriptor >= 0 else { throw .system("can't read \(path)") }
     defer { close(descriptor) }
@@ -136,15 +153,17 @@ enum KeyFile {
     guard status.st_uid == geteuid() else { throw NodeError("\(path) belongs to another user") }
     guard status.st_mode & 0o077 == 0 else {
       let mode = String(status.st_mode & 0o777, radix: 8)
+      let remedy =
+        path.hasSuffix("/token.key")
+        ? "Delete it, and everybody logs in anew" : "New keys: tinysns keys rotate"
       throw NodeError(
-        "\(path) is open to others (mode \(mode)): they may have read it. New keys: tinysns keys rotate; else: chmod 600 \(path)"
-      )
+        "\(path) is open to others (mode \(mode)): they may have read it. \(remedy); else: chmod 600 \(path)")
     }
     guard let text = text(of: descriptor), text.hasSuffix("\n") else { throw damaged(path) }
     return text.dropLast().split(separator: "\n", omittingEmptySubsequences: false)
   }
 
-  private static func damaged(_ path: String) -> NodeError {
+  static func damaged(_ path: String) -> NodeError {
     NodeError("\(path) is damaged; put it back from a backup, or delete it, and a new one is made")
   }
 

@@ -16,6 +16,10 @@ final class ReferenceModel {
   private(set) var accounts: [String: AccountID] = [:]
   /// The positions at which accounts were created.
   private(set) var createdAt: [EventID] = []
+  /// What opens each account now, and what opened it from which event on.
+  private(set) var credentials: [Credential] = []
+  private var credentialHistory: [[(from: EventID, credential: Credential)]] = []
+  private var revocations: [AccountID: [(token: TokenID, event: EventID)]] = [:]
   private(set) var posts: [StoredPost] = []
   private(set) var requests: [RequestID: EventID] = [:]
   private(set) var postsByText: [String: EventID] = [:]
@@ -52,6 +56,8 @@ final class ReferenceModel {
       names.append(name)
       accounts[name] = account
       createdAt.append(event.id)
+      credentials.append(Credential())
+      credentialHistory.append([])
     case .posted(let author, let text):
       if let fault = TextRules.fault(inPost: text) { return "event \(event.id): the post is \(fault.explanation)" }
       if let first = postsByText[text] { return "one post took effect twice: events \(first) and \(event.id)" }
@@ -65,6 +71,11 @@ final class ReferenceModel {
     case .unfollowed(let follower, let followed):
       if !follows(follower, followed, at: head) { return "event \(event.id): unfollowed and not followed" }
       change(follower, followed, event.id)
+    case .credentialSet(let account, let hash):
+      set(Credential(hash: hash, generation: event.id), of: account)
+    case .sessionsRevoked(let account):
+      set(Credential(hash: credentials[account.index].hash, generation: event.id), of: account)
+    case .sessionRevoked(let account, let token, _): revocations[account, default: []].append((token, event.id))
     }
     return nil
   }
@@ -75,7 +86,28 @@ final class ReferenceModel {
     changes[followed, default: []].append(position)
   }
 
+  private func set(_ credential: Credential, of account: AccountID) {
+    credentials[account.index] = credential
+    credentialHistory[account.index].append((credential.generation, credential))
+  }
+
   // MARK: At a position
+
+  /// What opened an account at some position from `position` on.
+  func credentials(of account: AccountID, from position: EventID) -> [Credential] {
+    let history = credentialHistory[account.index]
+    let first = max(0, history.prefix { $0.from <= position }.count - 1)
+    return history[first...].map(\.credential)
+  }
+
+  func wasRevoked(_ token: TokenID, of account: AccountID, by position: EventID) -> Bool {
+    revocations[account]?.contains { $0.token == token && $0.event <= position } ?? false
+  }
+
+  /// Whether a proof that was right once may be wrong now.
+  func hasChanged(credentialOf account: AccountID) -> Bool {
+    credentialHistory[account.index].count > 1 || revocations[account] != nil
+  }
 
   func account(_ name: String, at position: EventID) -> AccountID? {
     accounts[name].flatMap { createdAt[$0.index] <= position ? $0 : nil }

@@ -17,6 +17,8 @@ struct Asked {
 final class ClientProcess: Process {
   private(set) var core: ClientCore
   let user: String
+  /// Tries to get in with what is not right; nobody starts it again.
+  let isIntruder: Bool
   private var actions: [ClientAction] = []
   private var next = 0
   private var router: Link?
@@ -31,6 +33,9 @@ final class ClientProcess: Process {
   var onShow: ((ClientToken, [Post]) -> Void)?
   var onNote: ((ClientNote) -> Void)?
 
+  /// What it has said to log in, by number.
+  private(set) var hellos: [UInt64: Hello] = [:]
+
   // Of the deliberate faults.
   private var expected: [Topic: (next: UInt64, skipped: UInt64)] = [:]
   private var sentNumbers: Set<UInt64> = []
@@ -40,10 +45,20 @@ final class ClientProcess: Process {
   /// At which master each unanswered request was asked last.
   private var askedAt: [UInt64: MasterIdentity] = [:]
 
-  init(world: World, name: String, user: String, host: Int, pid: Int32) {
+  /// - Parameter proof: an intruder's; nil: what is right.
+  init(world: World, name: String, user: String, host: Int, pid: Int32, proof: Proof? = nil) {
     self.user = user
+    isIntruder = proof != nil
+    var password: Password? = world.password(of: user)
+    var token = world.savedTokens[name]
+    switch proof {
+    case .password(let wrong): password = wrong
+    case .token(let bad): (password, token) = (nil, bad)
+    case nil: break
+    }
     core = ClientCore(
-      user: user, register: true, timing: world.settings.timing, random: .seeded(world.random.next()))
+      user: user, register: !isIntruder, password: password, token: token,
+      timing: world.settings.timing, random: .seeded(world.random.next()))
     super.init(world: world, name: name, host: host, pid: pid)
   }
 
@@ -188,9 +203,17 @@ final class ClientProcess: Process {
       world.note([self], 41, posts.count) { "shows " + posts.map { "\($0.id)" }.joined(separator: " ") }
       world.checkers.timelines.onShow(posts, token: token, by: self)
       onShow?(token, posts)
+    case .keep(let token):
+      world.savedTokens[name] = token
+      world.everyToken.append(token)
     case .note(let note):
       world.note([self], 42, 0) { "\(note)" }
       onNote?(note)
+      if case .loginRefused(let refusal) = note {
+        world.checkers.logins.onRefused(refusal, to: self)
+        // Whoever may knows the new password, and starts again with it.
+        world.after(.milliseconds(1)) { [self] in world.kill(self) }
+      }
     }
   }
 
@@ -220,6 +243,7 @@ final class ClientProcess: Process {
       renamed[fresh] = request.number
       request.number = fresh
     }
+    if case .hello(let hello) = request.body { hellos[request.number] = hello }
     if let master = core.master?.master, case let former = askedAt.updateValue(master, forKey: request.number),
       let former,
       former != master

@@ -23,6 +23,8 @@ final class MasterProcess: Process {
   private var commitJobs: [() -> Void] = []
   /// The same of the reading thread.
   private var readJobs: [() -> Void] = []
+  /// The same of the thread that hashes passwords.
+  private var passwordJobs: [(PasswordJobID, PasswordJob)] = []
 
   var identity: MasterIdentity { registration.master }
 
@@ -64,7 +66,8 @@ final class MasterProcess: Process {
         for event in world.disk.memory.durable { current.apply(event) }
         let head = current.snapshot
         snapshot = Snapshot(
-          upTo: head.upTo, time: head.time, names: head.names,
+          upTo: head.upTo, time: head.time, names: head.names, credentials: head.credentials,
+          revocations: head.revocations,
           following: snapshot.following + head.names.dropFirst(snapshot.names.count).map { _ in [] },
           posts: snapshot.posts,
           newestByAuthor: snapshot.newestByAuthor + head.names.dropFirst(snapshot.names.count).map { _ in [] },
@@ -144,7 +147,17 @@ final class MasterProcess: Process {
         hello.newest = .zero
         request.body = .hello(hello)
       }
-      core.onRequest(request, from: peer, at: now, into: &actions)
+      if case .hello(let hello) = request.body {
+        var claims: TokenClaims?
+        if case .token(let token) = hello.proof {
+          claims = SimulatedCrypto.open(token, believing: world.defect == .acceptAnyToken)
+        }
+        core.onHello(
+          hello, number: request.number, from: peer, address: .loopback, claims: claims, at: now, wall: wall,
+          into: &actions)
+      } else {
+        core.onRequest(request, from: peer, at: now, into: &actions)
+      }
     } catch {
       world.note([link.dialer, self], 30, -1) { "malformed: \(error)" }
       if link.dialer is StrangerProcess { world.meet(.strangersGarbage) }
@@ -201,32 +214,13 @@ final class MasterProcess: Process {
 
   private func carryOut(_ action: MasterAction) {
     switch action {
-    case .reply(var reply, let peer):
-      if case .done = reply.body, let strike = beforeAcknowledging {
-        beforeAcknowledging = nil
-        // Should it live on, it goes on here.
-        next -= 1
-        return strike()
-      }
-      guard let link = peers[peer] else {
-        core.onUnreachable(peer, into: &actions)
-        return
-      }
-      if link.isUp, link.peer == peer, link.queuedToDialer >= world.settings.network.repliesQueued {
-        core.onUnreachable(peer, into: &actions)
-        return
-      }
-      if world.defect == .ignoreALostTail, case .pong(var pong) = reply.body {
-        pong.topics = []
-        reply.body = .pong(pong)
-      }
-      if world.defect == .readWithoutWhatWasMissed, case .page(var page) = reply.body {
-        page.posts = []
-        reply.body = .page(page)
-      }
-      world.note([self, link.dialer], 32, Int(truncatingIfNeeded: reply.number)) { "\(reply.number) \(reply.body)" }
-      world.checkers.acknowledgements.onReply(reply, from: self, to: link.dialer)
-      world.network.reply(Wire.encode(reply), on: link, peer: peer, from: self)
+    case .reply(let reply, let peer): send(reply, to: peer)
+    case .welcome(var welcome, let claims, let number, let peer):
+      welcome.token = claims.map(SimulatedCrypto.seal)
+      send(Reply(number: number, body: .welcome(welcome)), to: peer)
+    case .password(let id, let job):
+      passwordJobs.append((id, job))
+      if passwordJobs.count == 1 { hash() }
     case .publish(let post, let targets):
       let encoded = Wire.encodeUpdateEntry(post)
       for target in targets { publish(target, encoded, post.id) }
@@ -264,6 +258,35 @@ final class MasterProcess: Process {
       if let witness = world.witness, let text = note.told { witness(name, text) }
     case .exit: world.exit(self)
     }
+  }
+
+  private func send(_ reply: Reply, to peer: PeerID) {
+    var reply = reply
+    if case .done = reply.body, let strike = beforeAcknowledging {
+      beforeAcknowledging = nil
+      // Should it live on, it goes on here.
+      next -= 1
+      return strike()
+    }
+    guard let link = peers[peer] else {
+      core.onUnreachable(peer, into: &actions)
+      return
+    }
+    if link.isUp, link.peer == peer, link.queuedToDialer >= world.settings.network.repliesQueued {
+      core.onUnreachable(peer, into: &actions)
+      return
+    }
+    if world.defect == .ignoreALostTail, case .pong(var pong) = reply.body {
+      pong.topics = []
+      reply.body = .pong(pong)
+    }
+    if world.defect == .readWithoutWhatWasMissed, case .page(var page) = reply.body {
+      page.posts = []
+      reply.body = .page(page)
+    }
+    world.note([self, link.dialer], 32, Int(truncatingIfNeeded: reply.number)) { "\(reply.number) \(reply.body)" }
+    world.checkers.acknowledgements.onReply(reply, from: self, to: link.dialer)
+    world.network.reply(Wire.encode(reply), on: link, peer: peer, from: self)
   }
 
   private func publish(_ position: Watching, _ entry: [UInt8], _ id: EventID) {
@@ -374,6 +397,18 @@ final class MasterProcess: Process {
   private func commitDone() {
     commitJobs.removeFirst()
     commitJobs.first?()
+  }
+
+  // MARK: The thread that hashes passwords
+
+  private func hash() {
+    onThread(after: world.random.interval(world.settings.passwordCost)) { [self] in
+      let (id, job) = passwordJobs.removeFirst()
+      if !passwordJobs.isEmpty { hash() }
+      var outcome = world.random.percent(1) ? .failed("not enough memory") : SimulatedCrypto.carryOut(job)
+      if world.defect == .acceptAnyPassword, outcome == .wrong { outcome = .right }
+      enqueue(.callback { [self] in core.onPassword(id, outcome, at: clock, into: &actions) })
+    }
   }
 
   // MARK: The reading thread

@@ -1,5 +1,6 @@
 // The people at the clients: what they ask for, drawn from the seed.
 
+import Core
 import Model
 
 final class People {
@@ -43,6 +44,28 @@ final class People {
         begin(world.startClient(session == 0 ? user : "\(user)/\(session + 1)", user: user), after: .zero)
       }
     }
+    intrude(1)
+  }
+
+  /// Somebody tries to get in now and then, as somebody else.
+  private func intrude(_ number: Int) {
+    guard world.settings.intrudeEvery > .zero else { return }
+    world.after(random.gap(around: world.settings.intrudeEvery)) { [self] in
+      guard isActive else { return }
+      let intruder = world.startClient(
+        "intruder-\(number)", user: Self.names[random.below(world.settings.users)], proof: badProof())
+      world.after(random.interval(.seconds(1) ... .seconds(10))) { [world] in world.kill(intruder) }
+      intrude(number + 1)
+    }
+  }
+
+  private func badProof() -> Proof {
+    // Perhaps another's, perhaps one that was good once, perhaps even one that is.
+    if var token = random.pick(world.everyToken), random.percent(70) {
+      if random.percent(40) { token.bytes[random.below(token.bytes.count)] ^= UInt8(random.int(1...255)) }
+      return .token(token)
+    }
+    return .password(Password("a guess"))
   }
 
   /// A client that died is started again, and goes on watching where it was.
@@ -88,7 +111,20 @@ final class People {
     }
   }
 
+  /// A new password, or a logout.
+  private func changeLogin(_ client: ClientProcess) {
+    switch random.below(3) {
+    case 0:
+      posted += 1
+      let change = PasswordChange(old: world.password(of: client.user), new: Password("password \(posted)"))
+      client.submit(.changePassword(change), within: patience())
+    case 1: client.submit(.logout(everywhere: false), within: patience())
+    default: client.submit(.logout(everywhere: true), within: patience())
+    }
+  }
+
   private func one(_ client: ClientProcess) {
+    if world.settings.changesPercent > 0, random.percent(world.settings.changesPercent) { return changeLogin(client) }
     switch random.below(100) {
     case ..<42: client.submit(.post(text: text(by: client)), within: patience())
     case ..<57: client.submit(.follow(name: someone()), within: patience())
@@ -112,7 +148,8 @@ final class People {
         .timeline(TimelineQuery(timeline: timeline, range: ranges[random.below(4)], limit: limit)), within: patience())
     case ..<96:
       if client.watches.count < 4 {
-        let cursor = EventID(UInt64(random.below(Int(world.checkers.model.head.rawValue) + 1)))
+        // What it has heard of: else an answer that is older than the cursor would be no fault of anybody's.
+        let cursor = EventID(UInt64(random.below(Int(client.core.newest.rawValue) + 1)))
         client.watch(random.percent(50) ? .home : .author(someone()), after: random.percent(50) ? .zero : cursor)
       }
     case ..<98: if let token = random.pick(client.watches) { client.unwatch(token) }

@@ -92,6 +92,7 @@ final class Run {
   private func restart(_ process: Process) {
     let pause = random.interval(.milliseconds(200) ... .seconds(3))
     if let client = process as? ClientProcess {
+      guard !client.isIntruder else { return }
       let cursor = client.watches.compactMap { client.core.cursor(of: $0) }.first ?? .zero
       world.after(pause) { [unowned self] in people.restart(client.name, user: client.user, after: cursor) }
     } else {
@@ -175,6 +176,10 @@ final class Run {
     if world.clients.count != world.settings.clients { return "clients are missing" }
     for client in world.clients {
       if !client.core.isServing { return "\(client.name) has no master" }
+      // Else it is about to find out, and may have to log in with another password.
+      guard world.masters.contains(where: { $0.core.hasSession(of: client.core.client) }) else {
+        return "\(client.name) has no session, and does not know it"
+      }
       if !client.asked.isEmpty { return "\(client.name) waits for an answer" }
     }
     if let link = world.network.firstUnnoticed {

@@ -329,7 +329,9 @@ extension MasterNote {
     case .storageWorksAgain: return "the log works again"
     case .holeRead(let from, let to): return "finds events \(from) to \(to) in the log"
     case .stopping: return "stops"
-    case .ready, .becameAvailable, .becameStandby, .loggedIn, .loggedOut, .sessionLost, .joined, .left: return nil
+    case .ready, .becameAvailable, .becameStandby, .loggedIn, .loggedOut, .sessionLost, .sessionRevoked, .joined,
+      .left:
+      return nil
     }
   }
 }

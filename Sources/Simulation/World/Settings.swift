@@ -20,6 +20,8 @@ struct Settings {
     var jitter: Interval
     /// Whether each link has a latency and a jitter of its own, around these.
     var differs: Bool
+    /// What a message from one master to the others takes longer: a master that somebody comes to knows less than the one he came from.
+    var meshLag = Interval.zero
     /// Updates queued for a subscriber; then they are dropped.
     var updatesQueued: Int
     /// Replies queued for a peer; then it counts as unreachable.
@@ -47,11 +49,17 @@ struct Settings {
   var network: Network
   var disk: DiskTimes
   var turnCost: ClosedRange<Interval>
+  /// What it takes to hash a password.
+  var passwordCost: ClosedRange<Interval>
   /// From one fault to the next, on average.
   var faultEvery: Interval
   var faults: [FaultKind]
   /// From one of a person's requests to the next, on average.
   var requestEvery: Interval
+  /// From one intruder to the next, on average; zero: none come.
+  var intrudeEvery = Interval.zero
+  /// How many of a hundred requests are about passwords and logouts.
+  var changesPercent = 0
   /// How many of a hundred requests are sent twice.
   var repeatsPercent: Int
 
@@ -75,6 +83,7 @@ struct Settings {
       commit: .milliseconds(1) ... .milliseconds(2), read: .microseconds(100) ... .microseconds(200),
       indexEvery: .seconds(1), readEvents: Limits.readEvents)
     turnCost = .microseconds(10) ... .microseconds(20)
+    passwordCost = .milliseconds(15) ... .milliseconds(25)
     faultEvery = .seconds(1)
     faults = []
     requestEvery = .seconds(1)
@@ -117,5 +126,9 @@ struct Settings {
     repeatsPercent = random.percent(25) ? 5 : 0
     skews = []
     for _ in 0...hosts { skews.append(Int64(random.int(-2_000...2_000))) }
+    passwordCost = .milliseconds(1) ... .milliseconds([2, 30, 90][random.below(3)])
+    if random.percent(60) { intrudeEvery = .seconds(Int64(random.int(2...8))) }
+    if random.percent(50) { changesPercent = random.int(1...3) }
+    if random.percent(20) { network.meshLag = .milliseconds(Int64(random.int(20...400))) }
   }
 }

@@ -43,6 +43,10 @@ final class World {
   private var strangers = 0
   private var frozenInTheChair: Set<Int32> = []
   private var hostOfName: [String: Int] = [:]
+  /// What clients have put by, to log in with after their death.
+  var savedTokens: [String: SessionToken] = [:]
+  /// All that were ever given.
+  var everyToken: [SessionToken] = []
   /// Is told in prose what processes say; for scenarios.
   var witness: ((String, String) -> Void)?
   /// Decides when a launcher or a client is started again.
@@ -196,10 +200,18 @@ final class World {
   func launcherName(_ host: Int) -> String { settings.hosts == 1 ? "launcher" : "launcher-\(host + 1)" }
 
   @discardableResult
-  func startClient(_ name: String, user: String) -> ClientProcess {
-    let process = ClientProcess(world: self, name: name, user: user, host: clientHost, pid: nextPid())
+  func startClient(_ name: String, user: String, proof: Proof? = nil) -> ClientProcess {
+    let process = ClientProcess(world: self, name: name, user: user, host: clientHost, pid: nextPid(), proof: proof)
     launch(process)
     return process
+  }
+
+  /// What a person logs in with: the newest that the log knows, or what a new name is registered with.
+  func password(of user: String) -> Password {
+    guard let account = checkers.model.accounts[user], let hash = checkers.model.credentials[account.index].hash else {
+      return Password("the password of \(user)")
+    }
+    return SimulatedCrypto.password(of: hash)
   }
 
   /// Somebody who speaks another protocol.
@@ -279,7 +291,7 @@ final class World {
   /// Who has the chair, as the router sees it.
   var available: String? { router?.core.status.masters.first { $0.state == .available }?.master.name }
   var masters: [MasterProcess] { processes.compactMap { $0 as? MasterProcess } }
-  var clients: [ClientProcess] { processes.compactMap { $0 as? ClientProcess } }
+  var clients: [ClientProcess] { processes.compactMap { $0 as? ClientProcess }.filter { !$0.isIntruder } }
   var router: RouterProcess? { locks["router"] as? RouterProcess }
 
   /// Undoes the references between processes and links, so that the world's memory is freed.

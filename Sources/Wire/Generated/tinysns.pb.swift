@@ -120,6 +120,22 @@ nonisolated struct Tinysns_Request: Sendable {
     set {body = .bye(newValue)}
   }
 
+  var changePassword: Tinysns_PasswordChange {
+    get {
+      if case .changePassword(let v)? = body {return v}
+      return Tinysns_PasswordChange()
+    }
+    set {body = .changePassword(newValue)}
+  }
+
+  var logout: Tinysns_Logout {
+    get {
+      if case .logout(let v)? = body {return v}
+      return Tinysns_Logout()
+    }
+    set {body = .logout(newValue)}
+  }
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -134,6 +150,8 @@ nonisolated struct Tinysns_Request: Sendable {
     case unwatch(Data)
     case ping(Tinysns_Empty)
     case bye(Tinysns_Empty)
+    case changePassword(Tinysns_PasswordChange)
+    case logout(Tinysns_Logout)
 
   }
 
@@ -164,6 +182,57 @@ nonisolated struct Tinysns_Hello: Sendable {
   var register: Bool = false
 
   var newest: UInt64 = 0
+
+  var proof: Tinysns_Hello.OneOf_Proof? = nil
+
+  var password: String {
+    get {
+      if case .password(let v)? = proof {return v}
+      return String()
+    }
+    set {proof = .password(newValue)}
+  }
+
+  var token: Data {
+    get {
+      if case .token(let v)? = proof {return v}
+      return Data()
+    }
+    set {proof = .token(newValue)}
+  }
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  nonisolated enum OneOf_Proof: Equatable, Sendable {
+    case password(String)
+    case token(Data)
+
+  }
+
+  init() {}
+}
+
+nonisolated struct Tinysns_PasswordChange: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var old: String = String()
+
+  var new: String = String()
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+}
+
+nonisolated struct Tinysns_Logout: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// all sessions of the account
+  var everywhere: Bool = false
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -448,6 +517,9 @@ nonisolated struct Tinysns_Welcome: Sendable {
   var isNew: Bool = false
 
   var head: UInt64 = 0
+
+  /// logs in again, until it expires; empty: the one that was given goes on
+  var token: Data = Data()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1096,6 +1168,31 @@ nonisolated struct Tinysns_Event: Sendable {
     set {change = .unfollowed(newValue)}
   }
 
+  /// the password's hash
+  var credentialSet: String {
+    get {
+      if case .credentialSet(let v)? = change {return v}
+      return String()
+    }
+    set {change = .credentialSet(newValue)}
+  }
+
+  var sessionRevoked: Tinysns_SessionRevocation {
+    get {
+      if case .sessionRevoked(let v)? = change {return v}
+      return Tinysns_SessionRevocation()
+    }
+    set {change = .sessionRevoked(newValue)}
+  }
+
+  var sessionsRevoked: Tinysns_Empty {
+    get {
+      if case .sessionsRevoked(let v)? = change {return v}
+      return Tinysns_Empty()
+    }
+    set {change = .sessionsRevoked(newValue)}
+  }
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   nonisolated enum OneOf_Change: Equatable, Sendable {
@@ -1107,8 +1204,27 @@ nonisolated struct Tinysns_Event: Sendable {
     case followed(UInt32)
     /// whom
     case unfollowed(UInt32)
+    /// the password's hash
+    case credentialSet(String)
+    case sessionRevoked(Tinysns_SessionRevocation)
+    case sessionsRevoked(Tinysns_Empty)
 
   }
+
+  init() {}
+}
+
+nonisolated struct Tinysns_SessionRevocation: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// its id: 16 bytes
+  var token: Data = Data()
+
+  var expiresMs: Int64 = 0
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 }
@@ -1291,7 +1407,7 @@ fileprivate nonisolated let _protobuf_package = "tinysns"
 
 nonisolated extension Tinysns_Request: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Request"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}hello\0\u{1}post\0\u{1}follow\0\u{1}unfollow\0\u{1}list\0\u{1}timeline\0\u{1}watch\0\u{1}unwatch\0\u{1}ping\0\u{1}bye\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}hello\0\u{1}post\0\u{1}follow\0\u{1}unfollow\0\u{1}list\0\u{1}timeline\0\u{1}watch\0\u{1}unwatch\0\u{1}ping\0\u{1}bye\0\u{3}change_password\0\u{1}logout\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1410,6 +1526,32 @@ nonisolated extension Tinysns_Request: SwiftProtobuf.Message, SwiftProtobuf._Mes
           self.body = .bye(v)
         }
       }()
+      case 12: try {
+        var v: Tinysns_PasswordChange?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .changePassword(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .changePassword(v)
+        }
+      }()
+      case 13: try {
+        var v: Tinysns_Logout?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .logout(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .logout(v)
+        }
+      }()
       default: break
       }
     }
@@ -1464,6 +1606,14 @@ nonisolated extension Tinysns_Request: SwiftProtobuf.Message, SwiftProtobuf._Mes
       guard case .bye(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
     }()
+    case .changePassword?: try {
+      guard case .changePassword(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
+    }()
+    case .logout?: try {
+      guard case .logout(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -1498,7 +1648,7 @@ nonisolated extension Tinysns_Empty: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension Tinysns_Hello: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Hello"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}client\0\u{1}user\0\u{1}register\0\u{1}newest\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}client\0\u{1}user\0\u{1}register\0\u{1}newest\0\u{1}password\0\u{1}token\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1511,12 +1661,32 @@ nonisolated extension Tinysns_Hello: SwiftProtobuf.Message, SwiftProtobuf._Messa
       case 3: try { try decoder.decodeSingularStringField(value: &self.user) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.register) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.newest) }()
+      case 6: try {
+        var v: String?
+        try decoder.decodeSingularStringField(value: &v)
+        if let v = v {
+          if self.proof != nil {try decoder.handleConflictingOneOf()}
+          self.proof = .password(v)
+        }
+      }()
+      case 7: try {
+        var v: Data?
+        try decoder.decodeSingularBytesField(value: &v)
+        if let v = v {
+          if self.proof != nil {try decoder.handleConflictingOneOf()}
+          self.proof = .token(v)
+        }
+      }()
       default: break
       }
     }
   }
 
   func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.version != 0 {
       try visitor.visitSingularUInt32Field(value: self.version, fieldNumber: 1)
     }
@@ -1532,6 +1702,17 @@ nonisolated extension Tinysns_Hello: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if self.newest != 0 {
       try visitor.visitSingularUInt64Field(value: self.newest, fieldNumber: 5)
     }
+    switch self.proof {
+    case .password?: try {
+      guard case .password(let v)? = self.proof else { preconditionFailure() }
+      try visitor.visitSingularStringField(value: v, fieldNumber: 6)
+    }()
+    case .token?: try {
+      guard case .token(let v)? = self.proof else { preconditionFailure() }
+      try visitor.visitSingularBytesField(value: v, fieldNumber: 7)
+    }()
+    case nil: break
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1541,6 +1722,72 @@ nonisolated extension Tinysns_Hello: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.user != rhs.user {return false}
     if lhs.register != rhs.register {return false}
     if lhs.newest != rhs.newest {return false}
+    if lhs.proof != rhs.proof {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Tinysns_PasswordChange: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".PasswordChange"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}old\0\u{1}new\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.old) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.new) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.old.isEmpty {
+      try visitor.visitSingularStringField(value: self.old, fieldNumber: 1)
+    }
+    if !self.new.isEmpty {
+      try visitor.visitSingularStringField(value: self.new, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Tinysns_PasswordChange, rhs: Tinysns_PasswordChange) -> Bool {
+    if lhs.old != rhs.old {return false}
+    if lhs.new != rhs.new {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Tinysns_Logout: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".Logout"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}everywhere\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.everywhere) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.everywhere != false {
+      try visitor.visitSingularBoolField(value: self.everywhere, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Tinysns_Logout, rhs: Tinysns_Logout) -> Bool {
+    if lhs.everywhere != rhs.everywhere {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1959,7 +2206,7 @@ nonisolated extension Tinysns_Master: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension Tinysns_Welcome: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Welcome"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}master\0\u{1}account\0\u{3}is_new\0\u{1}head\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}master\0\u{1}account\0\u{3}is_new\0\u{1}head\0\u{1}token\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1971,6 +2218,7 @@ nonisolated extension Tinysns_Welcome: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.account) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.isNew) }()
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.head) }()
+      case 5: try { try decoder.decodeSingularBytesField(value: &self.token) }()
       default: break
       }
     }
@@ -1993,6 +2241,9 @@ nonisolated extension Tinysns_Welcome: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.head != 0 {
       try visitor.visitSingularUInt64Field(value: self.head, fieldNumber: 4)
     }
+    if !self.token.isEmpty {
+      try visitor.visitSingularBytesField(value: self.token, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2001,6 +2252,7 @@ nonisolated extension Tinysns_Welcome: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.account != rhs.account {return false}
     if lhs.isNew != rhs.isNew {return false}
     if lhs.head != rhs.head {return false}
+    if lhs.token != rhs.token {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3075,7 +3327,7 @@ nonisolated extension Tinysns_LogBatch: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension Tinysns_Event: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Event"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}time_ms\0\u{1}client\0\u{1}number\0\u{1}account\0\u{3}account_created\0\u{1}posted\0\u{1}followed\0\u{1}unfollowed\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}time_ms\0\u{1}client\0\u{1}number\0\u{1}account\0\u{3}account_created\0\u{1}posted\0\u{1}followed\0\u{1}unfollowed\0\u{3}credential_set\0\u{3}session_revoked\0\u{3}sessions_revoked\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3119,6 +3371,40 @@ nonisolated extension Tinysns_Event: SwiftProtobuf.Message, SwiftProtobuf._Messa
           self.change = .unfollowed(v)
         }
       }()
+      case 9: try {
+        var v: String?
+        try decoder.decodeSingularStringField(value: &v)
+        if let v = v {
+          if self.change != nil {try decoder.handleConflictingOneOf()}
+          self.change = .credentialSet(v)
+        }
+      }()
+      case 10: try {
+        var v: Tinysns_SessionRevocation?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .sessionRevoked(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .sessionRevoked(v)
+        }
+      }()
+      case 11: try {
+        var v: Tinysns_Empty?
+        var hadOneofValue = false
+        if let current = self.change {
+          hadOneofValue = true
+          if case .sessionsRevoked(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.change = .sessionsRevoked(v)
+        }
+      }()
       default: break
       }
     }
@@ -3158,6 +3444,18 @@ nonisolated extension Tinysns_Event: SwiftProtobuf.Message, SwiftProtobuf._Messa
       guard case .unfollowed(let v)? = self.change else { preconditionFailure() }
       try visitor.visitSingularUInt32Field(value: v, fieldNumber: 8)
     }()
+    case .credentialSet?: try {
+      guard case .credentialSet(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularStringField(value: v, fieldNumber: 9)
+    }()
+    case .sessionRevoked?: try {
+      guard case .sessionRevoked(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+    }()
+    case .sessionsRevoked?: try {
+      guard case .sessionsRevoked(let v)? = self.change else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -3169,6 +3467,41 @@ nonisolated extension Tinysns_Event: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.number != rhs.number {return false}
     if lhs.account != rhs.account {return false}
     if lhs.change != rhs.change {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Tinysns_SessionRevocation: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".SessionRevocation"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}token\0\u{3}expires_ms\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.token) }()
+      case 2: try { try decoder.decodeSingularInt64Field(value: &self.expiresMs) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.token.isEmpty {
+      try visitor.visitSingularBytesField(value: self.token, fieldNumber: 1)
+    }
+    if self.expiresMs != 0 {
+      try visitor.visitSingularInt64Field(value: self.expiresMs, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Tinysns_SessionRevocation, rhs: Tinysns_SessionRevocation) -> Bool {
+    if lhs.token != rhs.token {return false}
+    if lhs.expiresMs != rhs.expiresMs {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -29,6 +29,8 @@ final class BenchCluster: @unchecked Sendable {
       hosts:
         local: { masters: \(masters), first_port: 0 }
       state: var
+      password_memory: 8KiB
+      requests_per_second: 1000000
       security: \(security.rawValue)
       \(lines.joined(separator: "\n"))
       """

@@ -26,9 +26,10 @@ struct BenchFailover: ParsableCommand {
   }
 
   static func measure(_ cluster: BenchCluster, _ kills: Int, _ options: BenchOptions) async throws {
+    let user = Bench.freshLabel("k")
     let client = try TinySNSClient(
-      router: cluster.deployment.routerEndpoint, serverKey: cluster.deployment.serverKey(),
-      user: Bench.freshLabel("k"), register: true)
+      router: cluster.deployment.routerEndpoint, serverKey: cluster.deployment.serverKey(), user: user,
+      password: Bench.password(of: user), register: true)
     _ = try await client.post("first")
     var pauses: [Interval] = []
     for number in 1...kills {
@@ -138,15 +139,20 @@ struct BenchStorm: ParsableCommand {
     let router = cluster.deployment.routerEndpoint
     let key = try cluster.deployment.serverKey()
     let label = Bench.freshLabel("s")
-    let author = try TinySNSClient(router: router, serverKey: key, user: label + "-author", register: true)
+    func client(_ user: String, _ loop: ClientLoop? = nil) throws -> TinySNSClient {
+      try TinySNSClient(
+        router: router, serverKey: key, user: user, password: Bench.password(of: user), register: true, loop: loop)
+    }
+    let author = try client(label + "-author")
     _ = try await author.post("0")
     let loop = try ClientLoop(sessions: count)
     let watchers = Watchers(count)
     var clients: [TinySNSClient] = []
     for index in 0..<count {
       let user = "\(label)-\(index)"
-      let client = try TinySNSClient(router: router, serverKey: key, user: user, register: true, loop: loop) {
-        (note: TinySNSClient.Note) in
+      let client = try TinySNSClient(
+        router: router, serverKey: key, user: user, password: Bench.password(of: user), register: true, loop: loop
+      ) { (note: TinySNSClient.Note) in
         watchers.news.withLock { $0[index] = "\(note)" }
         switch note {
         case .lost(_, let cause): watchers.losses.withLock { $0[cause, default: 0] += 1 }

@@ -162,7 +162,11 @@ struct LoadBuilder {
   }
 
   private mutating func hello(_ user: String) -> UInt32 {
-    add(.hello(Hello(client: ClientID(random.next()), user: user, register: true, newest: .zero)))
+    add(
+      .hello(
+        Hello(
+          client: ClientID(random.next()), user: user, register: true, newest: .zero,
+          proof: .password(Bench.password(of: user)))))
   }
 
   /// The end of a session's script.

@@ -22,7 +22,9 @@ struct PageBench {
     let beat = MasterBeat(master: identity, head: .zero, sessions: 0, commitAge: 0, term: 0, roster: 0)
     let registration = Registration(
       master: identity, pid: 0, requests: "", timelines: "", log: "", beat: beat)
-    core = MasterCore(registration: registration, timing: Timing(), assignment: .available, random: .system)
+    core = MasterCore(
+      registration: registration, timing: Timing(), assignment: .available,
+      rules: AccountRules(requestsPerSecond: 1_000_000), random: .system)
     core.start(at: Clock.now(), into: &actions)
     core.onSnapshot(try log.snapshot(), at: Clock.now(), into: &actions)
     while !core.isServing {
@@ -31,11 +33,18 @@ struct PageBench {
       core.onCatchUp(.read(events), more: more, at: Clock.now(), into: &actions)
     }
     actions = []
-    let hello = Hello(client: ClientID(1), user: user, register: false, newest: .zero)
-    core.onRequest(Request(number: 1, body: .hello(hello)), from: Self.peer, at: Clock.now(), into: &actions)
-    guard case .reply(let reply, _)? = actions.last, case .welcome = reply.body else {
-      throw Failure("\(user) can't log in")
-    }
+    guard let account = core.state.account(named: user) else { throw Failure("\(user) is not there") }
+    // The claims are the core's own: no token has to be sealed for them.
+    let hello = Hello(
+      client: ClientID(1), user: user, register: false, newest: .zero, proof: .token(SessionToken(bytes: [1])))
+    let claims = TokenClaims(
+      id: TokenID(high: 1, low: 1),
+      holder: .account(account, generation: core.state.credentials[account.index].generation),
+      expires: Timestamp(milliseconds: .max))
+    core.onHello(
+      hello, number: 1, from: Self.peer, address: .loopback, claims: claims, at: Clock.now(), wall: Clock.wall(),
+      into: &actions)
+    guard case .welcome? = actions.last else { throw Failure("\(user) can't log in") }
   }
 
   /// The times of reading the newest 20 posts: the request is decoded, carried out, and its answer encoded.

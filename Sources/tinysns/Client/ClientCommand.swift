@@ -8,8 +8,12 @@ import TinySNSClient
 struct ClientCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "client",
-    abstract: "Log in as a user; a new name is registered. Interactive, or with commands from standard input.",
-    discussion: "Commands:\n\n" + ClientLine.helpText)
+    abstract: "Log in as a user, or register a new name. Interactive, or with commands from standard input.",
+    discussion: """
+      A person is asked for the password. A script gives it with --password-file FILE or TINYSNS_PASSWORD, and a new name is \
+      registered with it. Commands:
+
+      """ + ClientLine.helpText)
   @Argument(help: "Your name.") var user: String
   @OptionGroup var session: SessionOptions
 
@@ -19,8 +23,8 @@ struct ClientCommand: ParsableCommand {
 
   private func runInteractive() throws {
     let terminal = try InteractiveSession(user: user)
-    let (client, _) = try session.open(user, register: true) { terminal.tell($0) }
-    Main.run { [session] in
+    Main.run { [user, session] in
+      let client = try await session.logIn(user, register: true) { terminal.tell($0) }
       try await terminal.run(client, timeout: session.duration)
       await client.close()
     }
@@ -28,10 +32,10 @@ struct ClientCommand: ParsableCommand {
 
   private func runScript() throws {
     StandardOutput.endWhenUnread()
-    let (client, _) = try session.open(user, register: true) { note in
-      if let text = note.text { Terminal.write(text + "\n", to: STDERR_FILENO) }
-    }
-    Main.run { [session] in
+    Main.run { [user, session] in
+      let client = try await session.logIn(user, register: true) { note in
+        if let text = note.text { Terminal.write(text + "\n", to: STDERR_FILENO) }
+      }
       try await client.ready(timeout: session.duration)
       let succeeded = try await ScriptedSession(client: client, timeout: session.duration).run(
         lines: StandardInput.lines())

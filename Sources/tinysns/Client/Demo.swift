@@ -28,15 +28,23 @@ struct Demo: ParsableCommand {
     let logger = Logger(label: name) { _ in ProcessLogHandler(name: name) }
     let lock = try NameLock(name, in: deployment.folder)
     let others = deployment.topology.clients.filter { $0 != user }
+    let passwords = DemoPasswords(in: deployment.folder)
+    let password = try passwords.makePassword(of: user)
     let client = try TinySNSClient(
-      router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user, register: true,
-      timing: deployment.timing
-    ) { note in
-      if let text = note.text { logger.info("\(text)") }
-    }
+      router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user,
+      password: password, register: true, timing: deployment.timing,
+      onNote: { note in if let text = note.text { logger.info("\(text)") } })
     stopOnSignal(client)
     Task { [user] in
       do {
+        do {
+          try await Self.patiently { try await client.ready() }
+        } catch ClientError.loginRefused(let refusal) where refusal.code == .credentials {
+          // The account is somebody's, or of a log from before there were passwords.
+          throw Failure(
+            "\(user) has another password than the demo client, or none; "
+              + "tinysns passwd \(user) --operator --new-password-file \(passwords.file(of: user))")
+        }
         try await Self.live(client, user: user, others: others, logger: logger)
       } catch {
         logger.error("\(Failure(error).message)")
@@ -48,7 +56,6 @@ struct Demo: ParsableCommand {
   }
 
   private static func live(_ client: TinySNSClient, user: String, others: [String], logger: Logger) async throws {
-    try await patiently { try await client.ready() }
     let watching = Task {
       let start = try await patiently { try await client.timeline(limit: 5) }
       for post in start.posts { logger.info("\(user)'s timeline: \(post.author): \(post.text)") }

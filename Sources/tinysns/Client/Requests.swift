@@ -6,40 +6,6 @@ import Foundation
 import Model
 import TinySNSClient
 
-/// What all commands that act for a user have.
-struct SessionOptions: ParsableArguments {
-  @OptionGroup var topology: TopologyOption
-  @Option(help: "Give up after so many seconds without an answer.") var timeout = 10.0
-  @Option(
-    help: ArgumentHelp(
-      "The cluster's public key, as `tinysns keys` prints it there. Needed on other machines only; also in TINYSNS_SERVER_KEY.",
-      valueName: "z85"))
-  var serverKey: String?
-
-  func validate() throws {
-    guard timeout > 0, timeout <= 300 else { throw ValidationError("--timeout takes 0 to 300 seconds") }
-  }
-
-  var duration: Duration { .milliseconds(Int64(timeout * 1_000)) }
-
-  /// Opens the session of a user that exists already (or, with `register`, of a new one).
-  func open(
-    _ user: String, register: Bool = false, onNote: @escaping @Sendable (TinySNSClient.Note) -> Void = { _ in }
-  ) throws -> (client: TinySNSClient, deployment: Deployment) {
-    if let fault = TextRules.fault(inName: user) { throw Failure("the user name is refused: \(fault.explanation)") }
-    let deployment = try topology.load()
-    let client = try TinySNSClient(
-      router: deployment.routerEndpoint, serverKey: try deployment.serverKey(serverKey), user: user,
-      register: register, timing: deployment.timing
-    ) { note in
-      // Whoever has no eye on the notes is told at least this.
-      if note == .routerNotProved, let text = note.text { Terminal.complain(text) }
-      onNote(note)
-    }
-    return (client, deployment)
-  }
-}
-
 struct PostCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "post", abstract: "Post a text; prints the post's id once it is on disk.")
@@ -49,8 +15,8 @@ struct PostCommand: ParsableCommand {
 
   func run() throws {
     if let fault = TextRules.fault(inPost: text) { throw Failure("the post is refused: \(fault.explanation)") }
-    let (client, _) = try session.open(user)
-    Main.run { [text, session] in
+    Main.run { [user, text, session] in
+      let client = try await session.logIn(user)
       let id = try await client.post(text, timeout: session.duration)
       await client.close()
       Terminal.print("\(id)")
@@ -65,8 +31,8 @@ struct Follow: ParsableCommand {
   @OptionGroup var session: SessionOptions
 
   func run() throws {
-    let (client, _) = try session.open(user)
     Main.run { [user, target, session] in
+      let client = try await session.logIn(user)
       try await client.follow(target, timeout: session.duration)
       await client.close()
       Terminal.print("\(user) follows \(target)")
@@ -81,8 +47,8 @@ struct Unfollow: ParsableCommand {
   @OptionGroup var session: SessionOptions
 
   func run() throws {
-    let (client, _) = try session.open(user)
     Main.run { [user, target, session] in
+      let client = try await session.logIn(user)
       try await client.unfollow(target, timeout: session.duration)
       await client.close()
       Terminal.print("\(user) no longer follows \(target)")
@@ -98,8 +64,8 @@ struct List: ParsableCommand {
   @OptionGroup var session: SessionOptions
 
   func run() throws {
-    let (client, _) = try session.open(user)
-    Main.run { [json, session] in
+    Main.run { [user, json, session] in
+      let client = try await session.logIn(user)
       let users = try await client.list(.users, timeout: session.duration)
       let followers = try await client.list(.followers, timeout: session.duration)
       await client.close()

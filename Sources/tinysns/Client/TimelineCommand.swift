@@ -25,10 +25,10 @@ struct Timeline: ParsableCommand {
   func run() throws {
     StandardOutput.endWhenUnread()
     let showsNotes = follow && !json && isatty(STDERR_FILENO) == 1
-    let (client, _) = try session.open(user) { note in
-      if showsNotes, let text = note.text { Terminal.write(Terminal.dim(text) + "\n", to: STDERR_FILENO) }
-    }
     Main.run { [self] in
+      let client = try await session.logIn(user) { note in
+        if showsNotes, let text = note.text { Terminal.write(Terminal.dim(text) + "\n", to: STDERR_FILENO) }
+      }
       let (posts, upTo) = try await client.newest(limit, timeout: session.duration)
       for post in posts { show(post) }
       if follow {

@@ -40,6 +40,13 @@ struct Deployment: Sendable {
 
   var assignment: Model.Assignment { topology.assignment == .available ? .available : .spread }
 
+  var accountRules: AccountRules {
+    AccountRules(
+      sessionLifetime: Interval(topology.accounts.sessionLifetime).milliseconds,
+      requestsPerSecond: topology.accounts.requestsPerSecond,
+      passwordsWaiting: PasswordHasher.waiting(memory: topology.accounts.passwordMemory))
+  }
+
   private static func endpoint(_ address: String, _ port: String) -> String {
     address.contains(":") ? "tcp://[\(address)]:\(port)" : "tcp://\(address):\(port)"
   }
@@ -88,7 +95,8 @@ struct Deployment: Sendable {
     return MasterOptions(
       name: master.name, requests: endpoint(master.ports?.requests), timelines: endpoint(master.ports?.timelines),
       log: endpoint(master.ports?.log), router: routerEndpoint, timing: timing, assignment: assignment,
-      folder: folder, supervisor: master.slaveName, security: security)
+      rules: accountRules, passwordMemory: topology.accounts.passwordMemory, folder: folder,
+      supervisor: master.slaveName, security: security)
   }
 
   /// The fixed TCP ports, each with the process that binds it and the key to change it.

@@ -110,6 +110,7 @@ struct Verify: ParsableCommand {
         local: { address: 127.0.0.1, masters: \(masters), first_port: 0 }
       assignment: \(assignment)
       respawn_delay: 2s
+      password_memory: 8KiB
       state: var
       """
     try text.write(toFile: path, atomically: true, encoding: .utf8)
@@ -179,14 +180,16 @@ struct VerifyRun: Sendable {
     // People log in, follow, and watch.
     let ledger = Ledger()
     let loop = try ClientLoop(sessions: graph.users.count + 8)
+    // Of all of them; kept, so that the next run at the same cluster finds its people again.
+    let password = try DemoPasswords(in: deployment.folder).makePassword(of: "verify")
     var clients: [String: TinySNSClient] = [:]
     var losses: [String: LossCounter] = [:]
     for user in graph.users {
       let counter = LossCounter()
       losses[user] = counter
       clients[user] = try TinySNSClient(
-        router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user, register: true,
-        timing: deployment.timing, loop: loop
+        router: deployment.routerEndpoint, serverKey: deployment.serverKey(), user: user, password: password,
+        register: true, timing: deployment.timing, loop: loop
       ) { note in
         if case .lost = note { counter.add() }
       }
@@ -208,7 +211,7 @@ struct VerifyRun: Sendable {
       watchers.append(Task { for try await posts in client.watch() { ledger.show(posts, at: watch) } })
     }
 
-    let others = try startPythonWatchers(ledger)
+    let others = try startPythonWatchers(ledger, password)
     // They show the newest 20 first, which must be none yet: nobody posts before they are there.
     let deadline = Clock.now() + .seconds(30)
     while !others.isEmpty, sessionCount < graph.users.count + others.count {
@@ -272,7 +275,7 @@ struct VerifyRun: Sendable {
   }
 
   /// Some people watch a second time, through the client in another language.
-  private func startPythonWatchers(_ ledger: Ledger) throws -> [Process] {
+  private func startPythonWatchers(_ ledger: Ledger, _ password: Password) throws -> [Process] {
     guard let python else { return [] }
     guard ownsCluster else { throw Failure("--python is for a cluster of verify's own") }
     return try graph.users.prefix(Self.pythonWatchers).map { user in
@@ -283,6 +286,7 @@ struct VerifyRun: Sendable {
         "python3", python, user, "--json", "--router", deployment.routerEndpoint, "--server-key-file",
         deployment.folder.key("cluster.pub"),
       ]
+      process.environment = ProcessInfo.processInfo.environment.merging(["TINYSNS_PASSWORD": password.text]) { $1 }
       process.standardInput = FileHandle.nullDevice
       process.standardError = FileHandle.nullDevice
       let output = Pipe()

@@ -54,7 +54,12 @@ final class Cluster: Sendable {
     var keys: [String] = ["respawn_delay: 1s"]
     /// The state folder, beside the file unless absolute.
     var state = "var"
+    /// Of all commands; see `Command`.
+    var environment: [String: String?] = [:]
   }
+
+  /// What every user of these tests logs in with, unless a test says otherwise.
+  static let password = "a password of the tests"
 
   let folder: String
   let setup: Setup
@@ -84,7 +89,7 @@ final class Cluster: Sendable {
       [
         "router: { port: \(routerPort) }",
         "hosts: { local: { masters: \(setup.masters), first_port: \(setup.firstPort) } }", "state: \(setup.state)",
-      ] + setup.keys
+      ] + setup.keys + (setup.keys.contains { $0.hasPrefix("password_memory") } ? [] : ["password_memory: 8KiB"])
     try (lines.joined(separator: "\n") + "\n").write(toFile: topology, atomically: true, encoding: .utf8)
   }
 
@@ -135,18 +140,23 @@ final class Cluster: Sendable {
   // MARK: Commands
 
   /// Starts a command on this topology.
-  func begin(_ arguments: [String], input: Command.Input = .nothing) throws -> Command {
-    let command = try Command(arguments + ["--topology", topology], in: folder, input: input)
+  func begin(
+    _ arguments: [String], input: Command.Input = .nothing, environment: [String: String?] = [:]
+  ) throws -> Command {
+    let command = try Command(
+      arguments + ["--topology", topology], in: folder, input: input,
+      environment: setup.environment.merging(environment) { $1 })
     commands.withLock { $0.append(command) }
     return command
   }
 
   /// Runs a command on this topology to its end.
   @discardableResult
-  func run(_ arguments: String..., input: Command.Input = .nothing, within limit: Duration = patience) async throws
-    -> Outcome
-  {
-    try await begin(arguments, input: input).end(within: limit)
+  func run(
+    _ arguments: String..., input: Command.Input = .nothing, environment: [String: String?] = [:],
+    within limit: Duration = patience
+  ) async throws -> Outcome {
+    try await begin(arguments, input: input, environment: environment).end(within: limit)
   }
 
   /// Runs a line of shell in which `$T` is the program and `$Y` the option for the topology.

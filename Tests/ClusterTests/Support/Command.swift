@@ -46,7 +46,11 @@ final class Command: @unchecked Sendable {
   /// - Parameters:
   ///   - folder: where its output goes.
   ///   - program: another program, for pipelines.
-  init(_ arguments: [String], in folder: String, input: Input = .nothing, program: String = Command.program) throws {
+  ///   - environment: more of it, or less: what is nil is left out. The home is never the real one.
+  init(
+    _ arguments: [String], in folder: String, input: Input = .nothing, program: String = Command.program,
+    environment: [String: String?] = [:]
+  ) throws {
     self.arguments = arguments
     let base = folder + "/out-\(UInt64.random(in: 0...UInt64.max))"
     outputPath = base + ".stdout"
@@ -54,6 +58,12 @@ final class Command: @unchecked Sendable {
     for path in [outputPath, errorPath] { try Data().write(to: URL(fileURLWithPath: path)) }
     process.executableURL = URL(fileURLWithPath: program)
     process.arguments = arguments
+    var variables = ProcessInfo.processInfo.environment
+    variables["HOME"] = folder + "/home"
+    variables["XDG_STATE_HOME"] = folder + "/home/state"
+    variables["TINYSNS_PASSWORD"] = Cluster.password
+    for (name, value) in environment { variables[name] = value }
+    process.environment = variables
     let output = try FileHandle(forWritingTo: URL(fileURLWithPath: outputPath))
     let errors = try FileHandle(forWritingTo: URL(fileURLWithPath: errorPath))
     process.standardOutput = output

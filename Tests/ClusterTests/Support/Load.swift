@@ -29,9 +29,9 @@ final class Poster: Sendable {
   init(_ cluster: Cluster, as user: String, prefix: String = "n", pause: Duration = .milliseconds(5)) throws {
     let record = Box()
     self.record = record
-    let client = try TinySNSClient(router: cluster.router, serverKey: cluster.serverKey, user: user) { note in
-      record.state.withLock { $0.notes.append(note) }
-    }
+    let client = try TinySNSClient(
+      router: cluster.router, serverKey: cluster.serverKey, user: user, password: Password(Cluster.password),
+      onNote: { note in record.state.withLock { $0.notes.append(note) } })
     task = Task {
       var number = 0
       while !record.state.withLock({ $0.isStopping }) {

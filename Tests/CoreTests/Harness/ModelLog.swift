@@ -9,11 +9,20 @@ final class ModelLog {
   private(set) var events: [Event] = [] {
     didSet {
       for event in events[oldValue.count...] {
-        if case .accountCreated(_, let name) = event.change { names.append(name) }
+        switch event.change {
+        case .accountCreated(_, let name):
+          names.append(name)
+          credentials.append(Credential())
+        case .credentialSet(let account, let hash):
+          credentials[account.index] = Credential(hash: hash, generation: event.id)
+        case .sessionsRevoked(let account): credentials[account.index].generation = event.id
+        case .posted, .followed, .unfollowed, .sessionRevoked: break
+        }
       }
     }
   }
   private(set) var names: [String] = []
+  private(set) var credentials: [Credential] = []
 
   var head: EventID { EventID(UInt64(events.count)) }
   var time: Timestamp { events.last?.time ?? .zero }
@@ -113,7 +122,8 @@ final class ModelLog {
         .record(request.number, as: event.id, at: event.time)
     }
     return Snapshot(
-      upTo: end, time: part.time, names: part.names, following: accounts.map { part.following(of: $0).sorted() },
+      upTo: end, time: part.time, names: part.names, credentials: part.credentials,
+      following: accounts.map { part.following(of: $0).sorted() },
       posts: Array(posts.suffix(Limits.postsInMemory)),
       newestByAuthor: accounts.map { account in
         posts.filter { $0.author == account }.suffix(Limits.newestPerAuthor).map(\.id)

@@ -29,7 +29,20 @@ final class TestMaster {
   private(set) var catchUp: EventID?
   private(set) var reads: [(id: ReadID, query: LogQuery)] = []
   private(set) var mesh: [RosterMember] = []
+  /// Passwords that are to be hashed or looked at.
+  private(set) var passwords: [(id: PasswordJobID, job: PasswordJob)] = []
+  /// What the masters' shells would have sealed, by token; tests make some up.
+  private(set) var claims: [SessionToken: TokenClaims] = [:]
+  /// The last token that each peer got.
+  private(set) var tokens: [PeerID: SessionToken] = [:]
   private(set) var hasExited = false
+
+  /// Passwords wait until the test has them hashed.
+  var holdsPasswords = false
+  /// A Hello without a proof gets one.
+  var addsProofs = true
+  /// From where peers connect.
+  var addresses: [PeerID: PeerAddress] = [:]
 
   private struct Asked: Hashable {
     var peer: PeerID
@@ -41,7 +54,8 @@ final class TestMaster {
   private var lastNumber: [PeerID: UInt64] = [:]
 
   init(
-    _ name: String = "master-1", log: ModelLog = ModelLog(), assignment: Assignment = .available, seed: UInt64 = 1
+    _ name: String = "master-1", log: ModelLog = ModelLog(), assignment: Assignment = .available,
+    rules: AccountRules = AccountRules(requestsPerSecond: 1_000_000), seed: UInt64 = 1
   ) {
     self.log = log
     let identity = MasterIdentity(name: name, incarnation: Incarnation(1_000))
@@ -49,14 +63,15 @@ final class TestMaster {
     core = MasterCore(
       registration: Registration(
         master: identity, pid: 77, requests: "tcp://r", timelines: "tcp://t", log: "tcp://l/\(name)", beat: beat),
-      timing: Timing(), assignment: assignment, random: .seeded(seed))
+      timing: Timing(), assignment: assignment, rules: rules, random: .seeded(seed))
   }
 
   /// One that serves, having read the log.
   static func serving(
-    _ name: String = "master-1", log: ModelLog = ModelLog(), assignment: Assignment = .available, seed: UInt64 = 1
+    _ name: String = "master-1", log: ModelLog = ModelLog(), assignment: Assignment = .available,
+    rules: AccountRules = AccountRules(requestsPerSecond: 1_000_000), seed: UInt64 = 1
   ) -> TestMaster {
-    let master = TestMaster(name, log: log, assignment: assignment, seed: seed)
+    let master = TestMaster(name, log: log, assignment: assignment, rules: rules, seed: seed)
     master.turn { $0.start(at: $1, into: &$2) }
     master.turn { $0.onSnapshot(Snapshot(), at: $1, into: &$2) }
     master.finishCatchUp()
@@ -73,6 +88,7 @@ final class TestMaster {
     body(&core, now, &actions)
     core.flush(at: now, wall: wall, into: &actions)
     for action in actions { carryOut(action) }
+    if !holdsPasswords { hashPasswords() }
     if let wake = core.nextWake { #expect(wake > now, "the core would be woken at once, again and again") }
   }
 
@@ -97,8 +113,74 @@ final class TestMaster {
     let number = number ?? lastNumber[peer, default: 0] + 1
     lastNumber[peer] = max(lastNumber[peer, default: 0], number)
     if body != .bye { owed[Asked(peer: peer, number: number), default: 0] += 1 }
-    turn { $0.onRequest(Request(number: number, body: body), from: peer, at: $1, into: &$2) }
+    if case .hello(let hello) = body {
+      greet(hello, number: number, from: peer)
+    } else {
+      turn { $0.onRequest(Request(number: number, body: body), from: peer, at: $1, into: &$2) }
+    }
     return number
+  }
+
+  /// A Hello without a proof gets one that is right: the user's password; or a token, of an account that has none.
+  private func greet(_ hello: Hello, number: UInt64, from peer: PeerID) {
+    var hello = hello
+    if hello.proof == nil, addsProofs {
+      if let index = log.names.firstIndex(of: hello.user), log.credentials[index].hash == nil {
+        hello.proof = .token(token(of: AccountID(UInt32(index))))
+      } else {
+        hello.proof = .password(Self.password(of: hello.user))
+      }
+    }
+    var claims: TokenClaims?
+    if case .token(let token) = hello.proof { claims = self.claims[token] }
+    turn {
+      $0.onHello(
+        hello, number: number, from: peer, address: self.addresses[peer] ?? .loopback, claims: claims, at: $1,
+        wall: self.wall, into: &$2)
+    }
+  }
+
+  static func password(of user: String) -> Password { Password("the password of \(user)") }
+  static func hash(_ password: Password) -> PasswordHash { PasswordHash(phc: "hash of \(password.text)") }
+
+  /// Makes a token as a master's shell would; good unless told otherwise.
+  func token(of account: AccountID, generation: EventID? = nil, expires: Int64? = nil) -> SessionToken {
+    let generation = generation ?? log.credentials[account.index].generation
+    return seal(
+      TokenClaims(
+        id: TokenID(high: 7, low: UInt64(claims.count)), holder: .account(account, generation: generation),
+        expires: Timestamp(milliseconds: expires ?? wall.milliseconds + 1_000_000_000)))
+  }
+
+  func seal(_ claims: TokenClaims) -> SessionToken {
+    let token = SessionToken(bytes: Array("token \(self.claims.count) of \(core.master.name)".utf8))
+    self.claims[token] = claims
+    return token
+  }
+
+  /// Another master's token opens here, too: they have one key.
+  func adopt(_ token: SessionToken, from other: TestMaster) { claims[token] = other.claims[token] }
+
+  /// The test answers this one itself.
+  func forgetPassword(_ id: PasswordJobID) { passwords.removeAll { $0.id == id } }
+
+  /// The thread that hashes does what it is told.
+  func hashPasswords() {
+    while let (id, job) = passwords.first {
+      passwords.removeFirst()
+      let outcome: PasswordOutcome
+      switch job {
+      case .hash(let password): outcome = .hashed(Self.hash(password))
+      case .verify(let password, let hash): outcome = hash == Self.hash(password) ? .right : .wrong
+      }
+      answer(id, outcome)
+    }
+  }
+
+  func answer(_ id: PasswordJobID, _ outcome: PasswordOutcome) {
+    let before = actions
+    turn { $0.onPassword(id, outcome, at: $1, into: &$2) }
+    actions = before + actions
   }
 
   /// Sends, lets the log do its work, and gives the answer.
@@ -118,12 +200,12 @@ final class TestMaster {
 
   @discardableResult
   func login(
-    _ user: String, client: UInt64? = nil, register: Bool = true, newest: EventID = .zero, from peer: PeerID,
-    sourceLocation: SourceLocation = #_sourceLocation
+    _ user: String, client: UInt64? = nil, register: Bool = true, newest: EventID = .zero, proof: Proof? = nil,
+    from peer: PeerID, sourceLocation: SourceLocation = #_sourceLocation
   ) -> Reply.Body {
     let client = ClientID(client ?? UInt64(peer.rawValue) + 1_000)
     return ask(
-      .hello(Hello(client: client, user: user, register: register, newest: newest)), from: peer,
+      .hello(Hello(client: client, user: user, register: register, newest: newest, proof: proof)), from: peer,
       sourceLocation: sourceLocation)
   }
 
@@ -258,6 +340,16 @@ final class TestMaster {
     #expect(!hasExited, "an order after exit: \(action)")
     switch action {
     case .reply(let reply, let peer): check(reply, to: peer)
+    case .welcome(var welcome, let granted, let number, let peer):
+      #expect(welcome.token == nil, "only a shell can seal a token")
+      if let granted {
+        tokens[peer] = seal(granted)
+        welcome.token = tokens[peer]
+      }
+      check(Reply(number: number, body: .welcome(welcome)), to: peer)
+    case .password(let id, let job):
+      #expect(!passwords.contains { $0.id == id }, "a password job's id is used twice")
+      passwords.append((id, job))
     case .publish(let post, let targets):
       #expect(!targets.isEmpty, "a post is published to nobody")
       #expect(Set(targets.map(\.topic)).count == targets.count, "a post is published twice on a topic")

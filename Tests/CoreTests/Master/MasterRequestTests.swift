@@ -21,9 +21,9 @@ import Testing
     master.send(.post(text: "hello"), from: 1)
     #expect(master.told(1).count == 1)
     master.finishCommit()
-    #expect(master.told(1).last == .done(EventID(3)))
-    #expect(master.broadcasts.last == [master.log.events[2]])
-    #expect(master.log.events[2].request == RequestID(client: ClientID(1_001), number: 2))
+    #expect(master.told(1).last == .done(EventID(5)))
+    #expect(master.broadcasts.last == [master.log.events[4]])
+    #expect(master.log.events[4].request == RequestID(client: ClientID(1_001), number: 2))
     master.expectAllAnswered()
   }
 
@@ -75,12 +75,12 @@ import Testing
 
   @Test func followsAndUnfollows() {
     let master = served()
-    #expect(done(master.ask(.follow(name: "bob"), from: 1)) == EventID(3))
+    #expect(done(master.ask(.follow(name: "bob"), from: 1)) == EventID(5))
     #expect(master.log.following(of: AccountID(0)) == [AccountID(1)])
     #expect(code(master.ask(.follow(name: "bob"), from: 1)) == .alreadyExists)
-    #expect(done(master.ask(.unfollow(name: "bob"), from: 1)) == EventID(4))
+    #expect(done(master.ask(.unfollow(name: "bob"), from: 1)) == EventID(6))
     #expect(code(master.ask(.unfollow(name: "bob"), from: 1)) == .notExists)
-    #expect(master.log.head == EventID(4))
+    #expect(master.log.head == EventID(6))
     master.expectAllAnswered()
   }
 
@@ -92,7 +92,7 @@ import Testing
     #expect(code(master.ask(.unfollow(name: "alice"), from: 1)) == .notExists)
     #expect(code(master.ask(.follow(name: "BOB"), from: 1)) == .unknownUser, "names have case")
     #expect(code(master.ask(.follow(name: "../../\n\u{1b}[2J"), from: 1)) == .unknownUser)
-    #expect(master.log.head == EventID(2))
+    #expect(master.log.head == EventID(4))
     master.expectAllAnswered()
   }
 
@@ -132,7 +132,7 @@ import Testing
     master.send(.hello(Hello(client: ClientID(3), user: "carol", register: true, newest: .zero)), from: 3)
     master.send(.follow(name: "carol"), from: 1)
     master.settle()
-    #expect(done(master.told(1).last!) == EventID(5))
+    #expect(done(master.told(1).last!) == EventID(8))
     #expect(master.log.following(of: AccountID(0)) == [AccountID(2)])
   }
 
@@ -151,8 +151,8 @@ import Testing
     master.send(.post(text: "once"), number: 7, from: 1)
     master.send(.post(text: "once"), number: 7, from: 1)
     master.settle()
-    #expect(master.told(1).suffix(2) == [.done(EventID(3)), .done(EventID(3))])
-    #expect(master.log.head == EventID(3))
+    #expect(master.told(1).suffix(2) == [.done(EventID(5)), .done(EventID(5))])
+    #expect(master.log.head == EventID(5))
     master.expectAllAnswered()
   }
 
@@ -162,7 +162,7 @@ import Testing
     master.send(.follow(name: "bob"), number: 7, from: 1)
     master.send(.follow(name: "bob"), number: 7, from: 1)
     master.settle()
-    #expect(master.told(1).suffix(2) == [.done(EventID(4)), .done(EventID(4))])
+    #expect(master.told(1).suffix(2) == [.done(EventID(6)), .done(EventID(6))])
     master.expectAllAnswered()
   }
 
@@ -173,8 +173,8 @@ import Testing
     one.finishCommit()
     let other = TestMaster.serving("master-2", log: log)
     other.login("alice", client: 1_001, register: false, from: 5)
-    #expect(other.ask(.post(text: "once"), number: 7, from: 5) == .done(EventID(3)))
-    #expect(log.head == EventID(3))
+    #expect(other.ask(.post(text: "once"), number: 7, from: 5) == .done(EventID(5)))
+    #expect(log.head == EventID(5))
   }
 
   /// The first master commits while the second validates: the second comes too late, and finds the request done.
@@ -187,9 +187,9 @@ import Testing
     other.send(.post(text: "once"), number: 7, from: 5)
     one.settle()
     other.settle()
-    #expect(one.told(1).last == .done(EventID(3)))
-    #expect(other.told(5).last == .done(EventID(3)))
-    #expect(log.head == EventID(3))
+    #expect(one.told(1).last == .done(EventID(5)))
+    #expect(other.told(5).last == .done(EventID(5)))
+    #expect(log.head == EventID(5))
     other.expectAllAnswered()
   }
 
@@ -206,13 +206,13 @@ import Testing
     let master = served()
     master.ask(.post(text: "x"), number: 5_000, from: 1)
     #expect(code(master.ask(.post(text: "x"), number: 7, from: 1)) == .tooOld)
-    #expect(master.log.head == EventID(3))
+    #expect(master.log.head == EventID(5))
   }
 
   @Test func numbersMayBeAsGreatAsTheyLike() {
     let master = served()
-    #expect(done(master.ask(.post(text: "x"), number: .max, from: 1)) == EventID(3))
-    #expect(done(master.ask(.post(text: "x"), number: .max, from: 1)) == EventID(3))
+    #expect(done(master.ask(.post(text: "x"), number: .max, from: 1)) == EventID(5))
+    #expect(done(master.ask(.post(text: "x"), number: .max, from: 1)) == EventID(5))
     #expect(code(master.ask(.post(text: "y"), number: 2, from: 1)) == .tooOld)
   }
 
@@ -221,7 +221,7 @@ import Testing
     let master = served()
     #expect(code(master.ask(.post(text: "x"), number: 0, from: 1)) == .invalid)
     #expect(code(master.ask(.follow(name: "bob"), number: 0, from: 1)) == .invalid)
-    #expect(master.log.head == EventID(2))
+    #expect(master.log.head == EventID(4))
     master.expectAllAnswered()
   }
 
@@ -230,8 +230,8 @@ import Testing
     master.send(.post(text: "x"), number: 7, from: 1)
     master.send(.bye, from: 1)
     master.login("alice", client: 1_001, from: 3)
-    #expect(master.ask(.post(text: "x"), number: 7, from: 3) == .done(EventID(3)))
-    #expect(master.log.head == EventID(3))
+    #expect(master.ask(.post(text: "x"), number: 7, from: 3) == .done(EventID(5)))
+    #expect(master.log.head == EventID(5))
     master.expectAllAnswered()
   }
 
@@ -245,8 +245,8 @@ import Testing
     log.commit(.followed(AccountID(0), AccountID(1)), .accountCreated(AccountID(2), name: "carol"))
     master.settle()
     #expect(code(master.told(1).last!) == .alreadyExists)
-    #expect(master.told(2).last == .done(EventID(5)))
-    #expect(log.events.map(\.id) == (1...5).map { EventID($0) })
+    #expect(master.told(2).last == .done(EventID(7)))
+    #expect(log.events.map(\.id) == (1...7).map { EventID($0) })
     master.expectAllAnswered()
   }
 
@@ -287,13 +287,13 @@ import Testing
     master.send(.post(text: "mine"), from: 1)
     master.writeCommit()
     master.hear(log.commit(.posted(AccountID(1), text: "another's, after mine")))
-    #expect(master.catchUp == EventID(2))
+    #expect(master.catchUp == EventID(4))
     master.finishCatchUp()
-    #expect(master.core.head == EventID(4))
+    #expect(master.core.head == EventID(6))
     #expect(master.told(1).count == 1)
     master.reportCommit()
-    #expect(master.told(1).last == .done(EventID(3)))
-    #expect(master.broadcasts.last?.map(\.id) == [EventID(3)])
+    #expect(master.told(1).last == .done(EventID(5)))
+    #expect(master.broadcasts.last?.map(\.id) == [EventID(5)])
     master.expectAllAnswered()
   }
 
@@ -317,7 +317,7 @@ import Testing
     master.send(.post(text: "mine"), from: 1)
     #expect(master.commit == nil, "it would come too late for sure")
     master.finishCatchUp()
-    #expect(master.commit?.after == EventID(4))
+    #expect(master.commit?.after == EventID(6))
     master.settle()
     master.expectAllAnswered()
   }
@@ -334,12 +334,12 @@ import Testing
       return
     }
     #expect(refusal.code == .storage && refusal.retryAfter > 0 && refusal.message.contains("disk full"))
-    #expect(master.broadcasts.last?.first?.id == EventID(2), "nothing is told to the others")
+    #expect(master.broadcasts.last?.first?.id == EventID(3), "nothing is told to the others")
     #expect(master.notes.last == .storageFailed("disk full"))
     master.finishCommit()
-    #expect(done(master.told(2).last!) == EventID(3))
+    #expect(done(master.told(2).last!) == EventID(5))
     #expect(master.notes.last == .storageWorksAgain)
-    #expect(master.ask(.post(text: "x"), number: 7, from: 1) == .done(EventID(4)), "the number is free again")
+    #expect(master.ask(.post(text: "x"), number: 7, from: 1) == .done(EventID(6)), "the number is free again")
     master.expectAllAnswered()
   }
 

@@ -132,8 +132,8 @@ import Testing
     master.ask(.post(text: "x"), from: 1)
     #expect(
       master.ask(.ping, from: 1)
-        == .pong(Pong(head: EventID(4), topics: [Watching(topic: watched.topic, sequence: 2)])))
-    #expect(master.ask(.ping, from: 2) == .pong(Pong(head: EventID(4), topics: [])))
+        == .pong(Pong(head: EventID(7), topics: [Watching(topic: watched.topic, sequence: 2)])))
+    #expect(master.ask(.ping, from: 2) == .pong(Pong(head: EventID(7), topics: [])))
   }
 
   @Test func followingWhileWatchingChangesWhatIsPushed() throws {
@@ -266,12 +266,12 @@ import Testing
     }
     #expect(try read(.before(.zero)).posts.isEmpty, "nothing is before the first event")
     #expect(try read(.before(.zero)).more == false)
-    #expect(try read(.before(EventID(4))).posts.isEmpty)
-    #expect(try read(.before(EventID(5))).posts.count == 1)
+    #expect(try read(.before(EventID(7))).posts.isEmpty)
+    #expect(try read(.before(EventID(8))).posts.count == 1)
     #expect(try read(.before(EventID(rawValue: .max))).posts.count == 1)
     #expect(try read(.after(.zero)).posts.count == 1)
-    #expect(try read(.after(EventID(4))).posts.isEmpty)
-    #expect(try read(.after(EventID(4))).upTo == EventID(4))
+    #expect(try read(.after(EventID(7))).posts.isEmpty)
+    #expect(try read(.after(EventID(7))).upTo == EventID(7))
     #expect(try read(.after(EventID(rawValue: .max))).posts.isEmpty)
   }
 

@@ -51,10 +51,13 @@ struct MessageGenerator {
 
   mutating func request() -> Request {
     let body: Request.Body
-    switch below(10) {
+    switch below(12) {
     case 0:
+      let proof: Proof? = [nil, .password(Password(text(Limits.passwordBytesMax))), .token(token())][below(3)]
       body = .hello(
-        Hello(version: any32(), client: ClientID(any64()), user: text(64), register: flag(), newest: position()))
+        Hello(
+          version: any32(), client: ClientID(any64()), user: text(64), register: flag(), newest: position(),
+          proof: proof))
     case 1: body = .post(text: text(Limits.postBytes))
     case 2: body = .follow(name: text(64))
     case 3: body = .unfollow(name: text(64))
@@ -65,9 +68,15 @@ struct MessageGenerator {
     case 6: body = .watch(timelineName())
     case 7: body = .unwatch(topic())
     case 8: body = .ping
+    case 9: body = .changePassword(PasswordChange(old: Password(text(256)), new: Password(text(256))))
+    case 10: body = .logout(everywhere: flag())
     default: body = .bye
     }
     return Request(number: max(1, counter()), body: body)
+  }
+
+  mutating func token() -> SessionToken {
+    SessionToken(bytes: (0..<1 + below(Limits.tokenBytes)).map { _ in UInt8(below(256)) })
   }
 
   mutating func timelineName() -> TimelineName { flag() ? .home : .author(text(64)) }
@@ -75,7 +84,10 @@ struct MessageGenerator {
   mutating func reply() -> Reply {
     let body: Reply.Body
     switch below(9) {
-    case 0: body = .welcome(Welcome(master: master(), account: account(), isNew: flag(), head: position()))
+    case 0:
+      body = .welcome(
+        Welcome(
+          master: master(), account: account(), isNew: flag(), head: position(), token: flag() ? nil : token()))
     case 1: body = .done(eventID())
     case 2: body = .names(NamesPage(names: list(9) { $0.text(64) }, more: flag()))
     case 3: body = .page(TimelinePage(posts: list(5) { $0.post() }, upTo: position(), more: flag()))
@@ -153,7 +165,10 @@ struct MessageGenerator {
 
   mutating func event(id: EventID) -> Event {
     let change: Change
-    switch below(4) {
+    switch below(7) {
+    case 4: change = .credentialSet(account(), PasswordHash(phc: text(128)))
+    case 5: change = .sessionRevoked(account(), TokenID(high: any64(), low: any64()), expires: time())
+    case 6: change = .sessionsRevoked(account())
     case 0: change = .accountCreated(account(), name: text(64))
     case 1: change = .posted(account(), text: text(Limits.postBytes))
     case 2: change = .followed(account(), account())

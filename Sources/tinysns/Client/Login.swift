@@ -1,0 +1,104 @@
+// Where a command's password comes from, and how it logs in.
+
+import ArgumentParser
+import Core
+import Foundation
+import Model
+import Node
+import TinySNSClient
+
+/// What all commands that act for a user have.
+struct SessionOptions: ParsableArguments {
+  @OptionGroup var topology: TopologyOption
+  @Option(help: "Give up after so many seconds without an answer.") var timeout = 10.0
+  @Option(help: "A file whose first line is the password.", completion: .file()) var passwordFile: String?
+  @Option(
+    help: ArgumentHelp(
+      "The cluster's public key, as `tinysns keys` prints it there. Needed on other machines only; also in TINYSNS_SERVER_KEY.",
+      valueName: "z85"))
+  var serverKey: String?
+
+  func validate() throws {
+    guard timeout > 0, timeout <= 300 else { throw ValidationError("--timeout takes 0 to 300 seconds") }
+  }
+
+  var duration: Duration { .milliseconds(Int64(timeout * 1_000)) }
+
+  /// The password that was given for this very call: it wins over everything that is remembered.
+  func givenPassword() throws -> Password? {
+    try PasswordSource.given(file: passwordFile, variable: "TINYSNS_PASSWORD")
+  }
+
+  /// Logs in a user. With `register` a new name is registered: at once if a password was given, else if a person says so.
+  ///
+  /// The password comes from `--password-file`, `TINYSNS_PASSWORD`, the saved login, the demo clients' passwords, or a
+  /// person, in this order. What the login gives for the next time is saved.
+  func logIn(
+    _ user: String, register: Bool = false, onNote: @escaping @Sendable (TinySNSClient.Note) -> Void = { _ in }
+  ) async throws -> TinySNSClient {
+    if let fault = TextRules.fault(inName: user) { throw Failure("the user name is refused: \(fault.explanation)") }
+    let deployment = try topology.load()
+    let saved = SavedLogin(user: user, at: deployment)
+    let key = try deployment.serverKey(serverKey)
+    func open(_ password: Password?, _ token: SessionToken? = nil, register: Bool = false) throws -> TinySNSClient {
+      try TinySNSClient(
+        router: deployment.routerEndpoint, serverKey: key, user: user, password: password, token: token,
+        register: register, timing: deployment.timing,
+        onNote: { note in
+          // Whoever has no eye on the notes is told at least this.
+          if note == .routerNotProved, let text = note.text { Terminal.complain(text) }
+          onNote(note)
+        }, onToken: { saved.save($0) })
+    }
+    if let password = try givenPassword() { return try open(password, register: register) }
+
+    let token = saved.load()
+    let demo = DemoPasswords(in: deployment.folder).password(of: user)
+    if token != nil || demo != nil {
+      let client = try open(demo, token)
+      if try await isLetIn(client) { return client }
+      saved.forget()
+      guard PasswordPrompt.canAsk else {
+        throw Failure("the saved login of \(user) is no longer good; \(PasswordSource.advice)")
+      }
+    }
+    guard PasswordPrompt.canAsk else { throw Failure("\(user) has to log in; \(PasswordSource.advice)") }
+    let client = try open(try PasswordPrompt.ask("Password of \(user): "))
+    if try await isLetIn(client) { return client }
+    guard register else { throw Failure("the name or the password is wrong") }
+    guard PasswordPrompt.confirm("The name or the password is wrong. Is \(user) new here, to be registered?") else {
+      throw Failure("the name or the password is wrong")
+    }
+    return try open(try PasswordPrompt.askForNew("New password of \(user): "), register: true)
+  }
+
+  /// False: what it says is not good enough. Other failures are thrown.
+  private func isLetIn(_ client: TinySNSClient) async throws -> Bool {
+    do {
+      try await client.ready(timeout: duration)
+      return true
+    } catch ClientError.loginRefused(let refusal) where refusal.code == .credentials {
+      await client.close()
+      return false
+    }
+  }
+}
+
+/// Passwords from files and the environment.
+enum PasswordSource {
+  static let advice = "give the password with --password-file FILE or TINYSNS_PASSWORD"
+
+  /// The first line of the file, or else the variable; nil without either.
+  static func given(file: String?, variable: String) throws -> Password? {
+    if let file {
+      guard let data = FileManager.default.contents(atPath: file) else { throw Failure("can't read \(file)") }
+      let line = data.prefix { $0 != UInt8(ascii: "\n") && $0 != UInt8(ascii: "\r") }
+      guard let text = String(validating: line, as: UTF8.self), !text.isEmpty else {
+        throw Failure("there is no password in the first line of \(file)")
+      }
+      return Password(text)
+    }
+    guard let text = ProcessInfo.processInfo.environment[variable], !text.isEmpty else { return nil }
+    return Password(text)
+  }
+}
