@@ -78,10 +78,9 @@ public enum Limits {
   public static let repeatMilliseconds: Int64 = 15 * 60 * 1_000
   /// Clients whose outcomes are kept; beyond that those of the longest idle ones go first.
   public static let repeatClients = 65_536
-  /// Failures in a row at a master that the router finds healthy, after which a client is sent to another one. Each but the first
-  /// waits twice as long as the one before: on a busy machine a master is more often slow than cut off from a client, and whoever comes
-  /// anew makes it slower still.
-  public static let failuresAtMaster: UInt32 = 3
+  /// Failures in a row at a master that the router finds healthy, after which a client is sent to another one: connections lost, and
+  /// silences after the first.
+  public static let failuresAtMaster: UInt32 = 2
   /// The longest deadline that a client may give a request.
   public static let requestLifetime = Interval.seconds(5 * 60)
 

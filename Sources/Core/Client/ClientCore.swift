@@ -485,9 +485,11 @@ public struct ClientCore: Sendable {
     if let since = suspectSince {
       if since + locateTimeout <= now { askAboutSuspect(at: now, into: &actions) }
     } else if let suspectAt, suspectAt <= now {
+      // One silence is no failure yet: on a busy machine a master is more often slow than cut off, and whoever connects anew to
+      // another makes all of them slower.
+      if suspicionDelay > .zero { countFailure() }
       suspicionDelay = min(max(timing.liveness, suspicionDelay * 2), .seconds(5))
       nextSuspicion = now + suspicionDelay
-      countFailure()
       askAboutSuspect(at: now, into: &actions)
     }
   }

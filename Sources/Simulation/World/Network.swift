@@ -424,6 +424,7 @@ final class Network {
     let jitter = settings.jitter.nanoseconds * link.jitterStretch / 100
     var latency = least + Interval(nanoseconds: Int64(random.below(Int(jitter) + 1)))
     if isCongested, from != to { latency = latency * 20 + .milliseconds(Int64(random.below(60))) }
+    if link.kind == .mesh { latency = latency + settings.meshLag }
     return latency
   }
 

@@ -20,6 +20,8 @@ struct Settings {
     var jitter: Interval
     /// Whether each link has a latency and a jitter of its own, around these.
     var differs: Bool
+    /// What a message from one master to the others takes longer: a master that somebody comes to knows less than the one he came from.
+    var meshLag = Interval.zero
     /// Updates queued for a subscriber; then they are dropped.
     var updatesQueued: Int
     /// Replies queued for a peer; then it counts as unreachable.
@@ -127,5 +129,6 @@ struct Settings {
     passwordCost = .milliseconds(1) ... .milliseconds([2, 30, 90][random.below(3)])
     if random.percent(60) { intrudeEvery = .seconds(Int64(random.int(2...8))) }
     if random.percent(50) { changesPercent = random.int(1...3) }
+    if random.percent(20) { network.meshLag = .milliseconds(Int64(random.int(20...400))) }
   }
 }
