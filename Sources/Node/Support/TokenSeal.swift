@@ -5,7 +5,7 @@ public import Model
 
 /// Makes and opens session tokens.
 ///
-/// A token is 37 bytes of claims and a seal over them, HMAC-SHA-512/256 (libsodium's `crypto_auth`) under the cluster's token
+/// A token is 38 bytes of claims and a seal over them, HMAC-SHA-512/256 (libsodium's `crypto_auth`) under the cluster's token
 /// key. A later version of the layout gets another first byte.
 public struct TokenSeal: Sendable {
   private static let version: UInt8 = 1
