@@ -100,9 +100,10 @@ enum Repository {
     "Node": ["DequeModule", "Core", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ", "Logging"],
     "TinySNSClient": ["Core", "CSpawn", "Model", "Runtime", "Wire", "ZeroMQ", "HeapModule"],
     "Simulation": ["Core", "Log", "Model", "Wire"],
+    "TerminalText": ["CEdit"],
     "tinysns": [
       "CEdit", "CLoad", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation",
-      "TinySNSClient", "Topology", "Wire", "ZeroMQ", "ArgumentParser", "Histogram", "Logging",
+      "TerminalText", "TinySNSClient", "Topology", "Wire", "ZeroMQ", "ArgumentParser", "Histogram", "Logging",
     ],
   ]
 
