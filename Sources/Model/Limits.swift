@@ -22,6 +22,18 @@ public enum Limits {
   /// Frames of a message, its ZeroMQ identity frame not counted.
   public static let frames = 2
 
+  // MARK: Connections
+
+  /// How long a connection may take for ZeroMQ's handshake; then it is closed. With `connectionsPending` it bounds what strangers hold
+  /// who connect and say nothing.
+  public static let handshakeTime = Interval.seconds(5)
+  /// Connections that the kernel keeps waiting for a socket, until libzmq takes them.
+  public static let connectionsPending = 4_096
+  /// Messages received and not yet looked at, a connection; then TCP makes the sender wait.
+  public static let messagesReceived = 1_000
+  /// Connections that were shut out and are still known as such; they are numbered afresh, so the oldest is long gone.
+  public static let shutOut = 4_096
+
   // MARK: A master's sessions
 
   /// Sessions at one master. Each costs about two descriptors and a few kilobytes.

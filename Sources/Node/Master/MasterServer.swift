@@ -95,7 +95,8 @@ public struct MasterServer: ~Copyable {
         let timelines = try context.makeSocket(.xpub)
         try timelines.set(
           .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
-          .maxMessageSize(Limits.subscriptionBytes), .backlog(4_096), .handshakeInterval(.seconds(5)),
+          .maxMessageSize(Limits.subscriptionBytes), .backlog(Limits.connectionsPending),
+          .handshakeInterval(.nanoseconds(Limits.handshakeTime.nanoseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(timelines, as: .timelines)
         let timelinesHandshakes = try HandshakeWatch(of: timelines, encrypted: keeper != nil)
@@ -104,7 +105,8 @@ public struct MasterServer: ~Copyable {
         endpoint = options.log
         let mesh = try context.makeSocket(.pub)
         try mesh.set(
-          .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes), .handshakeInterval(.seconds(5)),
+          .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes),
+          .handshakeInterval(.nanoseconds(Limits.handshakeTime.nanoseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(mesh, as: .log)
         let meshHandshakes = try HandshakeWatch(of: mesh, encrypted: keeper != nil)

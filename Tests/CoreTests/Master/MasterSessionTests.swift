@@ -53,15 +53,17 @@ import Testing
     #expect(code(master.ask(.hello(hello), from: 1)) == .version)
   }
 
-  /// One name in two ways of writing it is one account.
+  /// A name is made in one way of writing it, and found in any that means the same.
   @Test func canonicallyEquivalentNamesAreOneAccount() {
     let master = TestMaster.serving()
+    #expect(code(master.login("e\u{301}mile", from: 1)) == .invalidText)
     master.login("\u{e9}mile", from: 1)
     guard case .welcome(let welcome) = master.login("e\u{301}mile", from: 2) else {
       Issue.record("refused")
       return
     }
     #expect(!welcome.isNew)
+    #expect(master.log.names == ["\u{e9}mile"])
   }
 
   @Test func aClientOnANewConnectionLeavesItsOldOne() {

@@ -185,6 +185,7 @@ extension FuzzTarget {
       for scalar in text.unicodeScalars {
         let properties = scalar.properties
         try hold(!properties.isWhitespace, "a name with white space: \(text.debugDescription)")
+        try hold(!properties.isDefaultIgnorableCodePoint, "a name with what nobody sees: \(text.debugDescription)")
         switch properties.generalCategory {
         case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator,
           .spaceSeparator:
