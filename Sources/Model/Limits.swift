@@ -24,9 +24,6 @@ public enum Limits {
 
   // MARK: Connections
 
-  /// How long a connection may take for ZeroMQ's handshake; then it is closed. With `connectionsPending` it bounds what strangers hold
-  /// who connect and say nothing.
-  public static let handshakeTime = Interval.seconds(5)
   /// Connections that the kernel keeps waiting for a socket, until libzmq takes them.
   public static let connectionsPending = 4_096
   /// Messages received and not yet looked at, a connection; then TCP makes the sender wait.
@@ -67,6 +64,10 @@ public enum Limits {
   public static let repeatMilliseconds: Int64 = 15 * 60 * 1_000
   /// Clients whose outcomes are kept; beyond that those of the longest idle ones go first.
   public static let repeatClients = 65_536
+  /// Failures in a row at a master that the router finds healthy, after which a client is sent to another one. Each but the first
+  /// waits twice as long as the one before: on a busy machine a master is more often slow than cut off from a client, and whoever comes
+  /// anew makes it slower still.
+  public static let failuresAtMaster: UInt32 = 3
   /// The longest deadline that a client may give a request.
   public static let requestLifetime = Interval.seconds(5 * 60)
 
@@ -89,6 +90,8 @@ public enum Limits {
   public static let repliesQueued: Int32 = 4_096
   /// Timeline updates queued for a watcher that does not read, in messages; then ZeroMQ drops, and the watcher repairs.
   public static let updatesQueued: Int32 = 1_000
+  /// From a connection to the end of its handshake. A thousand of them at once on a busy machine may take seconds.
+  public static let handshake = Interval.seconds(15)
 
   // MARK: A client's own
 

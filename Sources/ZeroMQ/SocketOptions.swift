@@ -14,6 +14,8 @@ public enum SocketOption: Sendable {
   /// Longest frame accepted, in bytes; a peer that sends a longer one is disconnected. -1: no limit, the default.
   /// It says nothing about the number of frames.
   case maxMessageSize(Int)
+  /// Which of the context's I/O threads serve what is bound or connected from now on: a bit each. 0: any, the default.
+  case affinity(UInt64)
   /// How many connections may wait to be accepted. Default 100.
   case backlog(Int)
   /// Whether addresses may be IPv6 ones. Default: no.
@@ -81,6 +83,7 @@ extension Socket {
     case .sendHighWaterMark(let messages): try set(ZMQ_SNDHWM, messages)
     case .receiveHighWaterMark(let messages): try set(ZMQ_RCVHWM, messages)
     case .maxMessageSize(let bytes): try set(ZMQ_MAXMSGSIZE, wide: Int64(bytes))
+    case .affinity(let threads): try set(ZMQ_AFFINITY, wide: Int64(bitPattern: threads))
     case .backlog(let connections): try set(ZMQ_BACKLOG, connections)
     case .ipv6(let on): try set(ZMQ_IPV6, on)
     case .immediate(let on): try set(ZMQ_IMMEDIATE, on)

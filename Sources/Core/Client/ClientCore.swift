@@ -456,8 +456,8 @@ public struct ClientCore: Sendable {
       case .greeting where suspectSince != nil:
         suspectSince = nil
         nextSuspicion = now + suspicionDelay
-        // The router finds it healthy: it is given once more time. Then the connection may be what is wrong.
-        if found.master == contact?.master, failures < 2 { return }
+        // The router finds it healthy: it is given more time, each time more. At last the connection may be what is wrong.
+        if found.master == contact?.master, failures < Limits.failuresAtMaster { return }
         greet(found, at: now, into: &actions)
       case .serving where suspectSince != nil:
         suspectSince = nil

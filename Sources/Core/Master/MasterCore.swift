@@ -416,8 +416,8 @@ public struct MasterCore: Sendable {
   }
 
   /// A topic's subscribers can't be relied on: nothing is published on it from now on. Whoever watches it begins anew.
-  public mutating func abandon(_ topic: Topic, into actions: inout [MasterAction]) {
-    let watchers = sessions.filter { $0.value.topics.contains(topic) }
+  public mutating func abandon(_ topics: Set<Topic>, into actions: inout [MasterAction]) {
+    let watchers = sessions.filter { !topics.isDisjoint(with: $0.value.topics) }
     for peer in watchers.keys.sorted() {
       reply(.goodbye, 0, peer, into: &actions)
       closeQuietly(peer)

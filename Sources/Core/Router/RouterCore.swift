@@ -51,6 +51,7 @@ public struct RouterCore: Sendable {
   /// A suspect is being asked whether it lives; clients wait for the result.
   struct Probe: Sendable {
     var nonce: UInt64
+    var since: Instant
     var deadline: Instant
     var nextTry: Instant
     /// As a member's.
@@ -96,8 +97,8 @@ public struct RouterCore: Sendable {
     return earliest == .distantFuture ? nil : earliest
   }
 
-  /// How long a suspect has to answer.
-  private var probeTimeout: Interval { timing.liveness / 5 }
+  /// How long a suspect has to answer. Not less than its beats have: on a busy machine it would be given up although they come.
+  private var probeTimeout: Interval { timing.liveness }
   /// A dead peer's connection may take a moment to be noticed: the probe is repeated until then.
   private var probeInterval: Interval { .milliseconds(5) }
   /// From a deadline to its consequence: one more look into the sockets. A router that was away for a moment too short for the
@@ -215,6 +216,8 @@ public struct RouterCore: Sendable {
     members[name]!.beat = beat
     members[name]!.lease = now + timing.liveness
     members[name]!.isDoubted = false
+    // Sent after the probe had begun, and not found in the socket behind the suspicion: it shows as much as an answer.
+    if let probe = probes[name], probe.since + timing.heartbeat <= now { endProbe(of: name, at: now, into: &actions) }
     // Longer than a frozen master takes to be killed when it holds the log's turn: then all others wait, none is to blame.
     let stalls = Int64(beat.commitAge) > timing.liveness.milliseconds * 4
     if stalls, member.isAlive, members.values.contains(where: { $0.isAlive && $0.beat.commitAge == 0 }) {
@@ -238,13 +241,18 @@ public struct RouterCore: Sendable {
     guard let probe = probes[master.name], probe.nonce == nonce, members[master.name]?.identity == master else {
       return
     }
-    probes[master.name] = nil
     members[master.name]!.lease = now + timing.liveness
     members[master.name]!.isDoubted = false
+    endProbe(of: master.name, at: now, into: &actions)
+  }
+
+  /// The suspect lives.
+  private mutating func endProbe(of name: String, at now: Instant, into actions: inout [RouterAction]) {
+    guard let probe = probes.removeValue(forKey: name) else { return }
     // The chair may have become empty meanwhile, and a suspect is not seated.
     if graceEnds == .distantFuture, fillChair(into: &actions) { announceRoster(into: &actions) }
     for (peer, locate) in probe.waiting {
-      let avoided = locate.failures >= 2 ? master.name : nil
+      let avoided = locate.failures >= Limits.failuresAtMaster ? name : nil
       answer(locate, to: peer, avoiding: avoided, at: now, into: &actions)
     }
   }
@@ -270,7 +278,8 @@ public struct RouterCore: Sendable {
     }
     nextNonce += 1
     probes[suspect.name] = Probe(
-      nonce: nextNonce, deadline: now + probeTimeout, nextTry: now + probeInterval, waiting: [(peer, locate)])
+      nonce: nextNonce, since: now, deadline: now + probeTimeout, nextTry: now + probeInterval,
+      waiting: [(peer, locate)])
     actions.append(.send(.probe(nonce: nextNonce), to: member.peer))
   }
 

@@ -20,7 +20,7 @@ public struct Locate: Hashable, Sendable {
   /// The master that the client could not reach or that did not answer, if any. The router checks it for itself.
   public var suspect: MasterIdentity?
   /// How many times in a row the client failed at the suspect. When the router finds the suspect healthy, it sends the
-  /// client there again, but after two failures to another living master.
+  /// client there again, but after `Limits.failuresAtMaster` failures to another living master.
   public var failures: UInt32
 
   public init(number: UInt64, user: String, suspect: MasterIdentity?, failures: UInt32 = 0) {

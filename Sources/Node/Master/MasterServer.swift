@@ -45,18 +45,20 @@ public struct MasterOptions: Sendable {
 
 /// A master server as a process.
 ///
-/// Four threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; the gatekeeper. libzmq has its
-/// own I/O thread.
+/// Four threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; the gatekeeper. libzmq has two
+/// I/O threads of its own: one for the clients, and one for the cluster. A thousand clients that come at once, each with a handshake
+/// of half a millisecond, would else keep the beats waiting for so long that the router gives the master up, and they go on to the next.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
     case signals, bell, requests, timelines, mesh, router, supervisor
     case requestsHandshakes, timelinesHandshakes, meshHandshakes
   }
 
-  /// Messages of one socket handled before the others have their turn.
-  private static let messagesPerTurn = 1_000
-  /// As many as are there, if possible; see `receiveSubscriptions`.
-  private static let subscriptionsPerTurn = 20_000
+  /// How long messages of one socket are handled before the others, and above all the beats, have their turn: a master with much
+  /// to do on a machine with much to do must not look like one that hangs.
+  private static let turn = Interval.milliseconds(5)
+  /// More, without an end in between, than all sessions could have to say; see `receiveSubscriptions`.
+  private static let subscriptionsMax = 20_000
 
   /// Messages of a push before everything else has its turn.
   private static let pushesPerTurn = 128
@@ -65,6 +67,10 @@ public struct MasterServer: ~Copyable {
   private static let pushNanoseconds: Int64 = 3_000
 
   private struct Sockets: ~Copyable {
+    /// libzmq's I/O threads, as `SocketOption.affinity` names them.
+    private static let clients: UInt64 = 1
+    private static let cluster: UInt64 = 2
+
     let context: Context
     let gatekeeper: Gatekeeper?
     let isGuarded: Bool
@@ -85,18 +91,19 @@ public struct MasterServer: ~Copyable {
     init(_ options: MasterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(NodeError) {
       var endpoint = options.requests
       do throws(ZMQError) {
-        let context = try Context(maxSockets: 256)
+        let context = try Context(ioThreads: 2, maxSockets: 256)
         let keeper = try keys.map { keys throws(ZMQError) in try Gatekeeper(context, keys: keys, logger: logger) }
         let requests = try ServerSocket(
           context, endpoint: endpoint, queued: Int(Limits.repliesQueued), maxBytes: Limits.requestBytes,
-          gate: keeper.map { ($0, .requests) })
+          gate: keeper.map { ($0, .requests) }, ioThreads: Self.clients)
 
         endpoint = options.timelines
         let timelines = try context.makeSocket(.xpub)
         try timelines.set(
-          .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)), .receiveHighWaterMark(0),
+          .affinity(Self.clients), .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)),
+          .receiveHighWaterMark(0),
           .maxMessageSize(Limits.subscriptionBytes), .backlog(Limits.connectionsPending),
-          .handshakeInterval(.nanoseconds(Limits.handshakeTime.nanoseconds)),
+          .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(timelines, as: .timelines)
         let timelinesHandshakes = try HandshakeWatch(of: timelines, encrypted: keeper != nil)
@@ -105,8 +112,8 @@ public struct MasterServer: ~Copyable {
         endpoint = options.log
         let mesh = try context.makeSocket(.pub)
         try mesh.set(
-          .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes),
-          .handshakeInterval(.nanoseconds(Limits.handshakeTime.nanoseconds)),
+          .affinity(Self.cluster), .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes),
+          .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(mesh, as: .log)
         let meshHandshakes = try HandshakeWatch(of: mesh, encrypted: keeper != nil)
@@ -114,14 +121,16 @@ public struct MasterServer: ~Copyable {
 
         let peers = try context.makeSocket(.sub)
         try peers.set(
-          .subscribe([]), .receiveHighWaterMark(1_000), .maxMessageSize(Limits.messageBytes), .keepAlive,
+          .affinity(Self.cluster), .subscribe([]), .receiveHighWaterMark(1_000), .maxMessageSize(Limits.messageBytes),
+          .keepAlive,
           .reconnect(every: .milliseconds(50), atMost: .seconds(1)), .ipv6(endpoint.contains("[")))
         try keeper?.introduce(peers)
 
         let router = try Outlet(
-          context, endpoint: options.router, maxBytes: Limits.messageBytes, keeper: keeper)
+          context, endpoint: options.router, maxBytes: Limits.messageBytes, keeper: keeper, ioThreads: Self.cluster)
         let supervisor = try Outlet(
-          context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes)
+          context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes,
+          ioThreads: Self.cluster)
         self.context = context
         gatekeeper = keeper
         self.requests = requests
@@ -157,6 +166,8 @@ public struct MasterServer: ~Copyable {
   /// What tells positions of topics, and must not overtake the pushes that came before it: behind so many of them.
   private var behindPushes: Deque<(turns: Int, action: MasterAction)> = []
   private var message = Message()
+  /// Subscriptions are being read, and their end is not reached; see `receiveSubscriptions`.
+  private var subscribing: (read: Int, counted: Set<Topic>)?
   /// libzmq mistakes subscribers for each other; see `receiveSubscriptions`.
   private var isMisled = false
   private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
@@ -233,7 +244,7 @@ public struct MasterServer: ~Copyable {
     core.start(at: Clock.now(), into: &actions)
     try carryOut()
     while !hasExited && failure == nil {
-      let wake = pushes.isEmpty ? core.nextWake : min(nextPush, core.nextWake ?? nextPush)
+      let wake = pushes.isEmpty && behindPushes.isEmpty ? core.nextWake : min(nextPush, core.nextWake ?? nextPush)
       try poller.wait(nanoseconds: wake.map { ($0 - Clock.now()).nanoseconds }, into: &ready)
       let now = Clock.now()
       core.onTimers(at: now, into: &actions)
@@ -277,7 +288,8 @@ public struct MasterServer: ~Copyable {
   }
 
   private mutating func receiveRequests(at now: Instant) throws(ZMQError) {
-    for _ in 0..<Self.messagesPerTurn {
+    var turn = Turn(Self.turn)
+    while turn.goesOn() {
       switch try sockets.requests.receive() {
       case .nothing: return
       case .garbage(let peer, let what):
@@ -315,16 +327,23 @@ public struct MasterServer: ~Copyable {
   ///
   /// libzmq 4.3.4 has two faults here, both open to any peer. A subscription whose connection has ended meanwhile is still handed up,
   /// and to let it count is to send to freed memory. But then its cancellation, which no peer has sent, waits behind it: so what is
-  /// there is read to its end before anything is sent, and a topic that was cancelled after it was let count is given up for good.
+  /// there is read to its end before anything is sent (over several turns if need be), and a topic that was cancelled after it was let count is given up for good.
   /// And a message that is no subscription makes libzmq take the next ones for those of their neighbours: until all is read, none
   /// counts.
   private mutating func receiveSubscriptions(at now: Instant) throws(ZMQError) {
-    var counted: Set<Topic> = []
-    for _ in 0..<Self.subscriptionsPerTurn {
+    var (read, counted) = subscribing ?? (0, [])
+    subscribing = nil
+    var turn = Turn(Self.turn)
+    while read < Self.subscriptionsMax {
+      guard turn.goesOn() else {
+        subscribing = (read, counted)
+        return
+      }
       guard try sockets.timelines.receive(into: &message) == .received else {
         isMisled = false
         return
       }
+      read += 1
       if message.withBytes({ $0.isEmpty || $0.unsafeLoad(as: UInt8.self) > 1 }) {
         isMisled = true
         complain("a message that is no subscription", "timelines", at: now)
@@ -337,7 +356,7 @@ public struct MasterServer: ~Copyable {
       if isMisled { continue }
       if !subscribe {
         try sockets.timelines.set(.unsubscribe(Wire.encode(topic)))
-        if counted.contains(topic), message.metadata("Socket-Type") == nil { core.abandon(topic, into: &actions) }
+        if counted.contains(topic), message.metadata("Socket-Type") == nil { core.abandon([topic], into: &actions) }
       } else if core.mayHear(topic, sockets.isGuarded ? Gatekeeper.standing(of: message) : .unproved) {
         try sockets.timelines.set(.subscribe(Wire.encode(topic)))
         counted.insert(topic)
@@ -345,11 +364,12 @@ public struct MasterServer: ~Copyable {
       }
     }
     // More than anybody needs: a flood. What is still unread may cancel what was let count.
-    for topic in counted.sorted() { core.abandon(topic, into: &actions) }
+    core.abandon(counted, into: &actions)
   }
 
   private mutating func receiveMesh(at now: Instant) throws(ZMQError) {
-    for _ in 0..<Self.messagesPerTurn {
+    var turn = Turn(Self.turn)
+    while turn.goesOn() {
       guard try sockets.peers.receive(into: &message) == .received else { return }
       do throws(WireError) {
         let batch = try message.withBytes { bytes throws(WireError) in try Wire.decodeLogBatch(bytes) }
@@ -397,11 +417,11 @@ public struct MasterServer: ~Copyable {
         switch order {
         case .publish(let post, let targets):
           pushes.add(Wire.encodeUpdateEntry(post), to: targets)
-        case .mark where !pushes.isEmpty: behindPushes.append((pushes.end, order))
+        case .mark where !pushes.isEmpty || subscribing != nil: behindPushes.append((pushes.end, order))
         case .reply(let reply, _) where !pushes.isEmpty && reply.tellsPositions:
           behindPushes.append((pushes.end, order))
         case .exit:
-          while !pushes.isEmpty { try pushTurn() }
+          while !pushes.isEmpty, subscribing == nil { try pushTurn() }
           try carryOut(order)
         default: try carryOut(order)
         }
@@ -447,7 +467,7 @@ public struct MasterServer: ~Copyable {
 
   /// Pushes to the topics whose turn it is, if the next turn has come.
   private mutating func push() throws(ZMQError) {
-    guard !pushes.isEmpty else { return }
+    guard !pushes.isEmpty || !behindPushes.isEmpty, subscribing == nil else { return }
     let now = Clock.now()
     guard now >= nextPush else { return }
     let taken = pushes.taken
@@ -475,6 +495,23 @@ public struct MasterServer: ~Copyable {
     guard core.isWatched(position.topic) else { return false }
     Wire.writeUpdateHeader(topic: position.topic, sequence: position.sequence, to: headerBuffer)
     return try sockets.timelines.send(UnsafeRawBufferPointer(headerBuffer), more: true) == .sent
+  }
+}
+
+/// The time that one kind of work has in a turn of the loop.
+private struct Turn {
+  /// The clock is looked at once in so many steps.
+  private static let steps = 16
+
+  private let end: Instant
+  private var step = 0
+
+  init(_ length: Interval) { end = Clock.now() + length }
+
+  /// Whether there is time for one more step.
+  mutating func goesOn() -> Bool {
+    step += 1
+    return step % Self.steps != 0 || Clock.now() < end
   }
 }
 

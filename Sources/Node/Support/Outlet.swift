@@ -10,10 +10,12 @@ struct Outlet: ~Copyable {
   /// - Parameters:
   ///   - endpoint: nil: there is no such server, and whatever is sent is dropped.
   ///   - keeper: knows who the server must be, and who this is; nil: nobody asks.
+  ///   - ioThreads: which of the context's serve it; see `SocketOption.affinity`.
   init(
-    _ context: borrowing Context, endpoint: String?, maxBytes: Int, keeper: Gatekeeper? = nil
+    _ context: borrowing Context, endpoint: String?, maxBytes: Int, keeper: Gatekeeper? = nil, ioThreads: UInt64 = 0
   ) throws(ZMQError) {
     let socket = try context.makeSocket(.dealer)
+    try socket.set(.affinity(ioThreads))
     // A short queue: whoever comes back wants the newest beats, not all.
     try socket.set(
       .linger(.milliseconds(200)), .sendHighWaterMark(16), .receiveHighWaterMark(1_000), .maxMessageSize(maxBytes),

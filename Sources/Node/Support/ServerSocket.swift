@@ -38,16 +38,16 @@ struct ServerSocket: ~Copyable {
   /// - Parameters:
   ///   - endpoint: where to listen; port `*` for any free one. `boundEndpoint` is where it does.
   ///   - gate: who decides who is let in to which port; nil: everybody is.
+  ///   - ioThreads: which of the context's serve it; see `SocketOption.affinity`.
   init(
     _ context: borrowing Context, endpoint: String, queued: Int, maxBytes: Int,
-    gate: (keeper: Gatekeeper, port: Entrance)? = nil
+    gate: (keeper: Gatekeeper, port: Entrance)? = nil, ioThreads: UInt64 = 0
   ) throws(ZMQError) {
     let socket = try context.makeSocket(.router)
     try socket.set(
-      .linger(.milliseconds(500)), .routerMandatory(true), .sendHighWaterMark(queued),
-      .receiveHighWaterMark(Limits.messagesReceived),
-      .maxMessageSize(maxBytes), .backlog(Limits.connectionsPending),
-      .handshakeInterval(.nanoseconds(Limits.handshakeTime.nanoseconds)))
+      .affinity(ioThreads),
+      .linger(.milliseconds(500)), .routerMandatory(true), .sendHighWaterMark(queued), .receiveHighWaterMark(Limits.messagesReceived),
+      .maxMessageSize(maxBytes), .backlog(Limits.connectionsPending), .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)))
     if endpoint.contains("[") { try socket.set(.ipv6(true)) }
     if let gate { try gate.keeper.guardSocket(socket, as: gate.port) }
     let handshakes = try HandshakeWatch(of: socket, encrypted: gate != nil)

@@ -104,12 +104,25 @@ struct BenchStorm: ParsableCommand {
   private final class Watchers: Sendable {
     /// From the loss of the master to the next login, and how often a master was lost.
     let pauses = Mutex<[Interval]>([])
-    let losses = Mutex(0)
+    let losses = Mutex<[ClientNote.LossCause: Int]>([:])
+    /// The last that each session told.
+    let news: Mutex<[String]>
 
     /// The last post that each watcher has seen, and how many were not the next.
     let seen: Mutex<[Int]>
     let gaps = Mutex(0)
-    init(_ count: Int) { seen = Mutex(Array(repeating: -1, count: count)) }
+    init(_ count: Int) {
+      seen = Mutex(Array(repeating: -1, count: count))
+      news = Mutex(Array(repeating: "nothing", count: count))
+    }
+
+    /// What is known of those who have not seen a post.
+    func report(missing number: Int) -> String {
+      let behind = seen.withLock { $0.indices(where: { $0 < number }) }
+      let losses = losses.withLock { $0 }
+      let news = news.withLock { news in behind.ranges.joined().prefix(3).map { news[$0] } }
+      return "connections lost: \(losses); the last news of some: \(news.joined(separator: ", "))"
+    }
 
     func saw(_ number: Int, at watcher: Int) {
       seen.withLock { seen in
@@ -134,8 +147,9 @@ struct BenchStorm: ParsableCommand {
       let user = "\(label)-\(index)"
       let client = try TinySNSClient(router: router, serverKey: key, user: user, register: true, loop: loop) {
         (note: TinySNSClient.Note) in
+        watchers.news.withLock { $0[index] = "\(note)" }
         switch note {
-        case .lost(_, _): watchers.losses.withLock { $0 += 1 }
+        case .lost(_, let cause): watchers.losses.withLock { $0[cause, default: 0] += 1 }
         case .serving(_, _, let pause?): watchers.pauses.withLock { $0.append(pause) }
         default: break
         }
@@ -157,7 +171,9 @@ struct BenchStorm: ParsableCommand {
       let deadline = Clock.now() + time
       while watchers.behind(number) > 0 {
         guard Clock.now() < deadline else {
-          throw Failure("\(watchers.behind(number)) of \(count) watchers missed post \(number)")
+          throw Failure(
+            "\(watchers.behind(number)) of \(count) watchers missed post \(number); \(watchers.report(missing: number))"
+          )
         }
         try await Task.sleep(for: .milliseconds(2))
       }
@@ -185,7 +201,8 @@ struct BenchStorm: ParsableCommand {
         bench: "storm", name: "clients=\(count)", ratePerSecond: 0, times: Bench.times([all]),
         more: [
           ("gaps", Double(watchers.gaps.withLock { $0 })), ("first_ack_ms", Double(posted.milliseconds)),
-          ("losses", Double(watchers.losses.withLock { $0 })),
+          ("losses", Double(watchers.losses.withLock { $0.values.reduce(0, +) })),
+          ("goodbyes", Double(watchers.losses.withLock { $0[.goodbye, default: 0] })),
           ("login_p50_ms", logins.p50_us / 1e3), ("login_max_ms", logins.max_us / 1e3),
         ]))
     for task in tasks { task.cancel() }

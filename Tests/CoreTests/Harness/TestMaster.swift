@@ -128,7 +128,7 @@ final class TestMaster {
   }
 
   /// The shell no longer trusts a topic's subscriptions.
-  func abandon(_ topic: Topic) { turn { core, _, actions in core.abandon(topic, into: &actions) } }
+  func abandon(_ topic: Topic) { turn { core, _, actions in core.abandon([topic], into: &actions) } }
 
   /// What a peer was told since the beginning.
   func told(_ peer: PeerID) -> [Reply.Body] { replies.filter { $0.peer == peer }.map(\.reply.body) }
