@@ -87,11 +87,12 @@ let package = Package(
       name: "Simulation", dependencies: ["Core", "Log", "Model", "Wire"], swiftSettings: simulated),
 
     // The command line
+    .target(name: "TerminalText", dependencies: ["CEdit"], swiftSettings: strict),
     .executableTarget(
       name: "tinysns",
       dependencies: [
         "CEdit", "CLoad", "Core", "CSpawn", "Log", "Model", "Node", "Runtime", "SQLiteLog", "Simulation",
-        "TinySNSClient", "Topology", "Wire", "ZeroMQ",
+        "TerminalText", "TinySNSClient", "Topology", "Wire", "ZeroMQ",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
         .product(name: "Logging", package: "swift-log"),
@@ -104,7 +105,7 @@ let package = Package(
     .testTarget(name: "SpawnTests", dependencies: ["CSpawn"]),
     .testTarget(name: "ModelTests", dependencies: ["Model"]),
     .testTarget(name: "CoreTests", dependencies: ["Core", "Model"]),
-    .testTarget(name: "WireTests", dependencies: ["Wire", "Model"]),
+    .testTarget(name: "WireTests", dependencies: ["Fuzzing", "Wire", "Model"]),
     .testTarget(
       name: "LogTests",
       dependencies: [
@@ -124,7 +125,18 @@ let package = Package(
     .target(name: "CTerminal", path: "Tests/Support/CTerminal"),
     .testTarget(
       name: "TerminalTests",
-      dependencies: ["tinysns", "CEdit", "CTerminal", "Core", "Model", "TinySNSClient"]),
+      dependencies: ["tinysns", "CEdit", "CTerminal", "Core", "Model", "TerminalText", "TinySNSClient"]),
+
+    // Fuzzing: what it tries, who runs it, and the test that runs a little of it
+    .target(
+      name: "Fuzzing",
+      dependencies: ["CEdit", "Core", "Log", "Model", "SQLiteLog", "TerminalText", "Topology", "Wire"],
+      path: "Tests/Support/Fuzzing", swiftSettings: simulated),
+    .executableTarget(
+      name: "tinysns-fuzz",
+      dependencies: ["Fuzzing", "Model", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      path: "Tests/Support/tinysns-fuzz", swiftSettings: strict),
+    .testTarget(name: "FuzzTests", dependencies: ["Fuzzing"], exclude: ["Corpus", "README.md"]),
   ],
   swiftLanguageModes: [.v6]
 )

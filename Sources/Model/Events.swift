@@ -42,6 +42,25 @@ public enum Change: Hashable, Sendable {
   }
 }
 
+extension [Event] {
+  /// How many accounts there are after those of these events that are after `position`, if there were `count` before; nil if they name
+  /// accounts that there are not, or create others than the next ones: then they do not belong there.
+  public func accounts(after count: Int, from position: EventID) -> Int? {
+    var count = count
+    for event in self where event.id > position {
+      switch event.change {
+      case .accountCreated(let account, _):
+        guard account.index == count else { return nil }
+        count += 1
+      case .followed(let account, let other), .unfollowed(let account, let other):
+        guard account.index < count, other.index < count else { return nil }
+      default: guard event.change.actor.index < count else { return nil }
+      }
+    }
+    return count
+  }
+}
+
 /// A post as the log has it: the author by number.
 public struct StoredPost: Hashable, Sendable {
   public var id: EventID

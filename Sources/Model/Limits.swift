@@ -45,6 +45,15 @@ public enum Limits {
   /// Revoked tokens of an account that are remembered one by one; at one more all of its tokens are revoked.
   public static let revocationsPerAccount = 256
 
+  // MARK: Connections
+
+  /// Connections that the kernel keeps waiting for a socket, until libzmq takes them.
+  public static let connectionsPending = 4_096
+  /// Messages received and not yet looked at, a connection; then TCP makes the sender wait.
+  public static let messagesReceived = 1_000
+  /// Connections that were shut out and are still known as such; they are numbered afresh, so the oldest is long gone.
+  public static let shutOut = 4_096
+
   // MARK: A master's sessions
 
   /// Sessions at one master. Each costs about two descriptors and a few kilobytes.

@@ -1,5 +1,9 @@
 // The rules for what people write: names and posts.
 
+// The standard library's own normalisation (Unicode's NFC), of which String's comparison is made. It is not public, for it may yet get
+// another name; without it the tables would have to be here.
+@_spi(_Unicode) import Swift
+
 /// Why a text is refused.
 public enum TextFault: Hashable, Sendable {
   case empty
@@ -9,6 +13,8 @@ public enum TextFault: Hashable, Sendable {
   case tooShort(limit: Int)
   /// Has a character that is not allowed there.
   case badCharacter
+  /// Is not in Unicode's composed form, NFC.
+  case notComposed
 
   /// Says what is wrong, for a person: "empty", "longer than 64 bytes", ….
   public var explanation: String {
@@ -17,6 +23,8 @@ public enum TextFault: Hashable, Sendable {
     case .tooLong(let limit): return "longer than \(limit) bytes"
     case .tooShort(let limit): return "shorter than \(limit) bytes"
     case .badCharacter: return "has a character that is not allowed"
+    case .notComposed:
+      return "has letters and accents apart that belong together (it must be in Unicode's composed form, NFC)"
     }
   }
 }
@@ -26,7 +34,9 @@ public enum TextRules {
   /// What is wrong with an account's name; nil if nothing.
   ///
   /// A name is 1 to `Limits.nameBytes` bytes of letters, numbers, `_`, `-` and `.`, and starts with a letter or a number: it
-  /// can stand in a command line, and never looks like a path, a flag or a command.
+  /// can stand in a command line, and never looks like a path, a flag or a command. It has nothing invisible (no white space, control or
+  /// format characters, no letters or marks without a picture) and is in the composed form, so that names which look alike by
+  /// Unicode's own rules are the same bytes.
   public static func fault(inName name: String) -> TextFault? {
     if name.isEmpty { return .empty }
     if name.utf8.count > Limits.nameBytes { return .tooLong(limit: Limits.nameBytes) }
@@ -35,10 +45,17 @@ public enum TextRules {
       guard isNameScalar(scalar, first: isFirst) else { return .badCharacter }
       isFirst = false
     }
-    return nil
+    return isComposed(name) ? nil : .notComposed
+  }
+
+  private static func isComposed(_ text: String) -> Bool {
+    text.utf8.allSatisfy { $0 < 0x80 } || text.unicodeScalars.elementsEqual(text._nfc)
   }
 
   /// What is wrong with a post's text; nil if nothing. Line breaks, tabs and other control characters are not allowed.
+  ///
+  /// A post stays as its author wrote it: whatever form of Unicode it is in (nothing is looked up by it), and whatever direction it turns
+  /// (right-to-left text may need to say so). Who shows posts on a terminal makes them safe for it.
   public static func fault(inPost text: String) -> TextFault? {
     var text = text
     return text.withUTF8 { bytes in
@@ -83,7 +100,8 @@ public enum TextRules {
     case "a"..."z", "A"..."Z", "0"..."9": return true
     case "_", "-", ".": return !first
     default:
-      guard !scalar.isASCII else { return false }
+      // Among letters and marks, too, there are some that nobody sees: Hangul fillers, variation selectors, joiners.
+      guard !scalar.isASCII, !scalar.properties.isDefaultIgnorableCodePoint else { return false }
       switch scalar.properties.generalCategory {
       case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter, .decimalNumber:
         return true

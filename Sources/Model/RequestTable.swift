@@ -35,7 +35,8 @@ public struct RequestTable: Sendable {
 
   /// Whether a window last used at `last` has expired when an event has the time `now`.
   @inlinable public static func hasExpired(last: Timestamp, at now: Timestamp) -> Bool {
-    last.milliseconds + Limits.repeatMilliseconds < now.milliseconds
+    let (end, isForEver) = last.milliseconds.addingReportingOverflow(Limits.repeatMilliseconds)
+    return !isForEver && end < now.milliseconds
   }
 
   /// Lets go what has expired by the time of the next event. Call it before `record` for each event, whatever its kind.

@@ -38,3 +38,28 @@ public struct Snapshot: Sendable {
     self.windows = windows
   }
 }
+
+extension Snapshot {
+  /// Whether it can be the state at any position: each account that is named is there, ids are in order and no newer than `upTo`.
+  /// What was read from a damaged file need not be.
+  public var isSound: Bool {
+    func areGood(_ ids: some Sequence<EventID>) -> Bool {
+      var last = EventID.zero
+      for id in ids {
+        guard id > last, id <= upTo else { return false }
+        last = id
+      }
+      return true
+    }
+    guard upTo <= .max, following.count == names.count, newestByAuthor.count == names.count else { return false }
+    for followed in following {
+      guard followed.allSatisfy({ $0.index < names.count }), zip(followed, followed.dropFirst()).allSatisfy(<) else {
+        return false
+      }
+    }
+    return posts.count <= Limits.postsInMemory && areGood(posts.lazy.map(\.id))
+      && posts.allSatisfy { $0.author.index < names.count }
+      && newestByAuthor.allSatisfy { $0.count <= Limits.newestPerAuthor && areGood($0) }
+      && windows.allSatisfy { $0.window.account.index < names.count && $0.window.lastEvent <= upTo }
+  }
+}

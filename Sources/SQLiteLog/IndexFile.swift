@@ -118,10 +118,17 @@ final class IndexFile {
     let rows = try database.rows("SELECT upTo, time, checksum, clients, sweep FROM watermark WHERE id = 1")
     defer { rows.reset() }
     guard try rows.step() else { throw damaged("no watermark") }
+    // Numbers that only damage can make, and with which one could not count on.
+    let isPossible =
+      rows.integer(0) >= 0 && (0...Int64(Int32.max)).contains(rows.integer(3))
+      && Self.possibleTimes.contains(rows.integer(1)) && Self.possibleTimes.contains(rows.integer(4))
+    guard isPossible else { throw damaged("the watermark is unreadable") }
     return Watermark(
       upTo: EventID(stored: rows.integer(0)), time: Timestamp(milliseconds: rows.integer(1)),
       checksum: rows.integer(2), clients: Int(rows.integer(3)), sweep: Timestamp(milliseconds: rows.integer(4)))
   }
+
+  private static let possibleTimes = -(Int64(1) << 60)...Int64(1) << 60
 
   private func damaged(_ what: String) -> LogError { .corrupt("\(file.path): \(what)") }
 

@@ -39,6 +39,9 @@ public final class SQLiteLog: EventLog {
     indexOpening = try FileLock(path: folder + "/index.open.lock")
   }
 
+  /// Events after the index's watermark that are held against it when it is loaded.
+  private static let eventsCompared = 256
+
   private var indexPath: String { folder + "/index.db" }
 
   // MARK: The log
@@ -130,6 +133,14 @@ public final class SQLiteLog: EventLog {
       return Snapshot()
     }
     snapshot.posts = try log.newestPosts(upTo: snapshot.upTo, limit: Limits.postsInMemory)
+    // Rows of the index have no checksums. What is lost or changed there shows, if it would do harm, in what does not fit together.
+    guard snapshot.isSound,
+      try log.read(after: snapshot.upTo, limit: Self.eventsCompared)
+        .accounts(after: snapshot.names.count, from: snapshot.upTo) != nil
+    else {
+      isIndexDamaged = true
+      return Snapshot()
+    }
     // Whoever loads the state goes on with appending and needs no index: its connection and cache are a megabyte.
     openIndex = nil
     return snapshot

@@ -4,7 +4,9 @@ import Model
 import Testing
 
 @Suite struct TextRulesTests {
-  @Test(arguments: ["a", "Z", "7", "alice", "bob_2", "a-b.c", "0x", "émile", "名前", "अमित", "Ωmega", "e\u{301}"])
+  @Test(arguments: [
+    "a", "Z", "7", "alice", "bob_2", "a-b.c", "0x", "émile", "名前", "अमित", "\u{3a9}mega", "ｱ1", "한글", "ก็",
+  ])
   func namesThatAreAllowed(name: String) {
     #expect(TextRules.fault(inName: name) == nil)
   }
@@ -13,9 +15,36 @@ import Testing
     arguments: [
       "_a", "-a", ".a", "..", "/", "../x", "a b", " a", "a ", "a\n", "a\t", "a\0", "a/b", "a\\b", "a,b", "a:b", "a'b",
       "\u{301}a", "a\u{200b}", "a\u{202e}", "a\u{85}", "😀", "a😀", "½", "\u{feff}a", "a@b", "#a", "~",
+      // Letters and marks that nobody sees.
+      "bob\u{fe0f}", "bob\u{34f}", "bob\u{3164}", "\u{115f}bob", "bob\u{e0100}", "bob\u{17b4}", "bob\u{ad}",
+      "bob\u{2066}", "bob\u{a0}",
+      "bob\u{3000}", "bob\u{e000}", "bob\u{378}",
     ])
   func namesThatAreNot(name: String) {
     #expect(TextRules.fault(inName: name) == .badCharacter)
+  }
+
+  /// Two spellings of what looks the same are one name: the composed one.
+  @Test(arguments: [
+    "e\u{301}", "a\u{308}b", "\u{2126}mega", "\u{212b}", "\u{1112}\u{1161}\u{11ab}", "a\u{301}\u{327}", "\u{f900}",
+  ])
+  func namesInAnotherForm(name: String) {
+    #expect(TextRules.fault(inName: name) == .notComposed)
+  }
+
+  /// All scalars: what is let through as a name alone is composed and can be seen.
+  @Test func everyScalarAsAName() {
+    var count = 0
+    for value in UInt32(0)...0x10FFFF {
+      guard let scalar = Unicode.Scalar(value) else { continue }
+      let name = String(Character(scalar))
+      guard TextRules.fault(inName: name) == nil else { continue }
+      count += 1
+      let properties = scalar.properties
+      #expect(!properties.isWhitespace && !properties.isDefaultIgnorableCodePoint && !properties.isBidiControl)
+      #expect(!properties.isFullCompositionExclusion, "U+\(String(value, radix: 16)) is never in a composed text")
+    }
+    #expect(count > 100_000)
   }
 
   @Test func nameLengthIsInBytes() {
@@ -70,5 +99,6 @@ import Testing
     #expect(TextFault.empty.explanation == "empty")
     #expect(TextFault.tooLong(limit: 64).explanation == "longer than 64 bytes")
     #expect(TextFault.badCharacter.explanation == "has a character that is not allowed")
+    #expect(TextFault.notComposed.explanation.contains("NFC"))
   }
 }

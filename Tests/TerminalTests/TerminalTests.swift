@@ -4,6 +4,7 @@ import CEdit
 import Core
 import Foundation
 import Model
+import TerminalText
 import Testing
 import TinySNSClient
 

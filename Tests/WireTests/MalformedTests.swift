@@ -4,6 +4,8 @@ import Model
 import Testing
 import Wire
 
+@testable import Fuzzing
+
 @Suite struct MalformedTests {
   // MARK: Whatever the bytes
 

@@ -4,6 +4,8 @@ import Model
 import Testing
 import Wire
 
+@testable import Fuzzing
+
 @Suite struct RoundTripTests {
   @Test(arguments: Codec.all) func randomMessages(codec: Codec) {
     var generator = MessageGenerator(seed: 20_260)

@@ -258,7 +258,8 @@ public struct MasterCore: Sendable {
   }
 
   private mutating func onRoster(_ new: Roster, into actions: inout [MasterAction]) {
-    guard case .serving = phase else { return }
+    // A router names nobody twice.
+    guard case .serving = phase, Set(new.members.map(\.master)).count == new.members.count else { return }
     let old = roster
     let wasAvailable = isAvailable
     roster = new
@@ -289,6 +290,11 @@ public struct MasterCore: Sendable {
         wanted = last.id
         wantedSince = catchUpsBegun
       }
+      catchUp(into: &actions)
+      return
+    }
+    guard state.accepts(batch.events) else {
+      // It can't be so. The log says what is.
       catchUp(into: &actions)
       return
     }

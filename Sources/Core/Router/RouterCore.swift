@@ -104,8 +104,8 @@ public struct RouterCore: Sendable {
   /// From a deadline to its consequence: one more look into the sockets. A router that was away for a moment too short for the
   /// absence meter finds the beats there that it missed.
   private var lastLook: Interval { .milliseconds(1) }
-  /// Claims of the chair beyond this are cut, so that a term can always grow.
-  private static let greatestClaim = UInt64(Int64.max)
+  /// Claims of the chair beyond this are cut, so that a term can always grow: beyond 2⁶³−1 nobody would understand a roster.
+  private static let greatestClaim = UInt64(1) << 62
 
   // MARK: Time
 

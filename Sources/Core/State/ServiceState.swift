@@ -49,6 +49,11 @@ public struct ServiceState: Sendable {
     Post(id: stored.id, author: names[stored.author.index], text: stored.text, time: stored.time)
   }
 
+  /// Whether those of these events that are after the head, which go on without a hole, can follow it.
+  public func accepts(_ events: [Event]) -> Bool {
+    events.accounts(after: names.count, from: head) != nil
+  }
+
   /// Applies the event after the head.
   public mutating func apply(_ event: Event) {
     precondition(event.id == head.next, "event \(event.id) applied at head \(head)")

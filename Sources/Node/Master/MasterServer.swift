@@ -109,7 +109,7 @@ public struct MasterServer: ~Copyable {
         try timelines.set(
           .affinity(Self.clients), .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)),
           .receiveHighWaterMark(0),
-          .maxMessageSize(Limits.subscriptionBytes), .backlog(4_096),
+          .maxMessageSize(Limits.subscriptionBytes), .backlog(Limits.connectionsPending),
           .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(timelines, as: .timelines)

@@ -17,7 +17,6 @@ struct ServerSocket: ~Copyable {
     case garbage(PeerID?, String)
   }
 
-  private static let shutOutMax = 4_096
   /// ROUTER's own identities: a zero byte and a 32-bit number. Peers can't choose one that starts with zero.
   private static let identityBytes = 5
 
@@ -30,7 +29,7 @@ struct ServerSocket: ~Copyable {
   let handshakes: HandshakeWatch
   private var frames = Multipart(maxFrames: Limits.frames)
   private var shutOut: Set<PeerID> = []
-  /// In the order in which they were shut out, as a ring of `shutOutMax`.
+  /// In the order in which they were shut out, as a ring of `Limits.shutOut`.
   private var shutOutOrder: [PeerID] = []
   private var nextToForget = 0
 
@@ -47,8 +46,10 @@ struct ServerSocket: ~Copyable {
     let socket = try context.makeSocket(.router)
     try socket.set(
       .affinity(ioThreads),
-      .linger(.milliseconds(500)), .routerMandatory(true), .sendHighWaterMark(queued), .receiveHighWaterMark(1_000),
-      .maxMessageSize(maxBytes), .backlog(4_096), .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)))
+      .linger(.milliseconds(500)), .routerMandatory(true), .sendHighWaterMark(queued),
+      .receiveHighWaterMark(Limits.messagesReceived),
+      .maxMessageSize(maxBytes), .backlog(Limits.connectionsPending),
+      .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)))
     if endpoint.contains("[") { try socket.set(.ipv6(true)) }
     if let gate { try gate.keeper.guardSocket(socket, as: gate.port) }
     let handshakes = try HandshakeWatch(of: socket, encrypted: gate != nil)
@@ -91,14 +92,14 @@ struct ServerSocket: ~Copyable {
   /// From now on, drop what comes on this connection.
   mutating func shutOutPeer(_ peer: PeerID) {
     guard shutOut.insert(peer).inserted else { return }
-    if shutOutOrder.count < Self.shutOutMax {
+    if shutOutOrder.count < Limits.shutOut {
       shutOutOrder.append(peer)
       return
     }
     // Peers are numbered afresh with every connection: the oldest is long gone.
     shutOut.remove(shutOutOrder[nextToForget])
     shutOutOrder[nextToForget] = peer
-    nextToForget = (nextToForget + 1) % Self.shutOutMax
+    nextToForget = (nextToForget + 1) % Limits.shutOut
   }
 
   /// Sends to a peer: `.unroutable` if it is gone, `.wouldBlock` if it does not read.

@@ -17,7 +17,8 @@ struct Bench: ParsableCommand {
       """,
     subcommands: [
       BenchPost.self, BenchFanout.self, BenchMixed.self, BenchTimeline.self, BenchFailover.self, BenchStart.self,
-      BenchStorm.self, BenchIdle.self, BenchCompare.self, BenchLoad.self, BenchPublisher.self,
+      BenchStorm.self, BenchIdle.self, BenchHostile.self, BenchSlowReader.self, BenchCompare.self, BenchLoad.self,
+      BenchPublisher.self, BenchAttackers.self,
     ])
 
   static func program() throws -> String { try Program.path() }

@@ -158,10 +158,15 @@ enum ProcessFigures {
     return (Double(fields[11])! + Double(fields[12])!) / Double(sysconf(Int32(_SC_CLK_TCK)))
   }
 
-  /// Resident memory in bytes, without pages of files that others share.
-  static func memory(_ pid: Int32) -> Double {
+  /// Resident memory in bytes.
+  static func memory(_ pid: Int32) -> Double { memory(pid, "VmRSS:") }
+
+  /// The most that it ever was.
+  static func peakMemory(_ pid: Int32) -> Double { memory(pid, "VmHWM:") }
+
+  private static func memory(_ pid: Int32, _ key: String) -> Double {
     guard let text = try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8) else { return 0 }
-    for line in text.split(separator: "\n") where line.hasPrefix("VmRSS:") {
+    for line in text.split(separator: "\n") where line.hasPrefix(key) {
       return (Double(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]) ?? 0) * 1024
     }
     return 0

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Foundation
 import Model
+import TerminalText
 import TinySNSClient
 
 struct ClientCommand: ParsableCommand {

@@ -2,6 +2,7 @@
 
 import Foundation
 import Model
+import TerminalText
 import TinySNSClient
 
 /// Carries out lines, one after the other, and says what there is to show. In the timeline, posts come by themselves.

@@ -4,6 +4,7 @@ import Core
 import Foundation
 import Model
 import Synchronization
+import TerminalText
 import TinySNSClient
 
 /// A person's session: types lines, which are carried out one after the other while the prompt stays free.

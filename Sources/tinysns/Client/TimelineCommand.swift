@@ -5,6 +5,7 @@ import Core
 import Foundation
 import Model
 import Runtime
+import TerminalText
 import TinySNSClient
 
 struct Timeline: ParsableCommand {

@@ -5,6 +5,7 @@ import CSpawn
 import Foundation
 import Runtime
 import Synchronization
+import TerminalText
 
 /// What is typed, and a place to print to while somebody types.
 ///
@@ -293,31 +294,7 @@ final class LineEditor: @unchecked Sendable {
   }
 }
 
-/// Bytes from the terminal, as characters.
-struct KeyReader {
-  private var bytes: [UInt8] = []
-  private var start = 0
-
-  /// The next whole character, if it has come. What is not UTF-8 becomes U+FFFD.
-  mutating func next() -> Unicode.Scalar? {
-    guard start < bytes.count else { return nil }
-    let first = bytes[start]
-    let length = first < 0xC0 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4
-    let rest = bytes[start...].prefix(length)
-    // Incomplete, and not wrong already.
-    if rest.count < length, rest.dropFirst().allSatisfy({ $0 & 0xC0 == 0x80 }) { return nil }
-    var decoder = UTF8()
-    var iterator = rest.makeIterator()
-    switch decoder.decode(&iterator) {
-    case .scalarValue(let scalar):
-      start += UTF8.width(scalar)
-      return scalar
-    case .emptyInput, .error:
-      start += 1
-      return "\u{FFFD}"
-    }
-  }
-
+extension KeyReader {
   /// Reads what is there. False at the end of input.
   mutating func fill() -> Bool {
     var buffer = [UInt8](repeating: 0, count: 4_096)
@@ -325,12 +302,6 @@ struct KeyReader {
     if count < 0 { return errno == EINTR || errno == EAGAIN }
     append(buffer.prefix(count))
     return count > 0
-  }
-
-  mutating func append(_ more: some Sequence<UInt8>) {
-    bytes.removeFirst(start)
-    start = 0
-    bytes += more
   }
 }
 

@@ -54,15 +54,13 @@ import Testing
     #expect(code(master.ask(.hello(hello), from: 1)) == .version)
   }
 
-  /// One name in two ways of writing it is one account.
-  @Test func canonicallyEquivalentNamesAreOneAccount() {
+  /// A name is written in one way: two that look the same are the same.
+  @Test func aNameHasOneWayOfWritingIt() {
     let master = TestMaster.serving()
+    #expect(code(master.login("e\u{301}mile", from: 1)) == .invalidText)
     master.login("\u{e9}mile", from: 1)
-    guard case .welcome(let welcome) = master.login("e\u{301}mile", from: 2) else {
-      Issue.record("refused")
-      return
-    }
-    #expect(!welcome.isNew)
+    #expect(code(master.login("e\u{301}mile", from: 2)) == .invalidText)
+    #expect(master.log.names == ["\u{e9}mile"])
   }
 
   @Test func aClientOnANewConnectionLeavesItsOldOne() {

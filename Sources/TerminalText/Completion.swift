@@ -1,23 +1,23 @@
 // What the Tab key offers. Pure.
 
 /// How the word at the cursor can go on.
-struct Completion: Equatable {
+package struct Completion: Equatable {
   /// To be inserted at the cursor.
-  var insertion: String
+  package var insertion: String
   /// All that the word can become, if there is more than one.
-  var choices: [String] = []
+  package var choices: [String] = []
 
-  static let none = Completion(insertion: "")
+  package static let none = Completion(insertion: "")
 
   /// Whether users' names matter for what comes next in a line of commands.
-  static func needsNames(_ line: String) -> Bool {
+  package static func needsNames(_ line: String) -> Bool {
     let words = line.split(separator: " ", omittingEmptySubsequences: true)
     guard let command = words.first?.uppercased(), ["FOLLOW", "UNFOLLOW"].contains(command) else { return false }
     return words.count == (line.hasSuffix(" ") ? 1 : 2)
   }
 
   /// For a line of commands up to the cursor.
-  init(command line: String, names: [String]) {
+  package init(command line: String, names: [String]) {
     let words = line.split(separator: " ", omittingEmptySubsequences: true)
     let word = line.hasSuffix(" ") ? "" : words.last.map(String.init) ?? ""
     let position = words.count - (word.isEmpty ? 0 : 1)
@@ -33,7 +33,9 @@ struct Completion: Equatable {
   }
 
   /// For a line in the timeline.
-  init(timeline line: String) { self.init(word: line, from: line.isEmpty ? [] : ["/back"], ignoringCase: false) }
+  package init(timeline line: String) {
+    self.init(word: line, from: line.isEmpty ? [] : ["/back"], ignoringCase: false)
+  }
 
   private init(insertion: String) { self.insertion = insertion }
 

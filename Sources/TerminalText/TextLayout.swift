@@ -3,19 +3,19 @@
 import CEdit
 
 /// Rows and columns of a text that wraps at a terminal's right edge, as libedit lays it out.
-struct TextLayout: Equatable {
+package struct TextLayout: Equatable {
   /// Of the cursor after the text, from 0.
-  private(set) var row = 0
-  private(set) var column = 0
-  let columns: Int
+  package private(set) var row = 0
+  package private(set) var column = 0
+  package let columns: Int
 
-  init(columns: Int) { self.columns = max(1, columns) }
+  package init(columns: Int) { self.columns = max(1, columns) }
 
-  mutating func add(_ text: some Sequence<Unicode.Scalar>) {
+  package mutating func add(_ text: some Sequence<Unicode.Scalar>) {
     for scalar in text { add(scalar) }
   }
 
-  mutating func add(_ scalar: Unicode.Scalar) {
+  package mutating func add(_ scalar: Unicode.Scalar) {
     switch scalar {
     case "\n": next()
     case "\t": advance(8 - column % 8)
@@ -43,10 +43,10 @@ struct TextLayout: Equatable {
 }
 
 /// What other people wrote, made safe for a terminal.
-enum SafeText {
+package enum SafeText {
   /// Replaces what would act on the terminal instead of being seen: control characters, line separators, and those that turn the
   /// direction of all that follows, the prompt included.
-  static func visible(_ text: String) -> String {
+  package static func visible(_ text: String) -> String {
     guard text.unicodeScalars.contains(where: isUnsafe) else { return text }
     var result = String.UnicodeScalarView()
     for scalar in text.unicodeScalars { result.append(isUnsafe(scalar) ? "\u{FFFD}" : scalar) }

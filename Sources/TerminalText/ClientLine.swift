@@ -1,9 +1,7 @@
 // What a person types into the client.
 
-import Model
-
 /// A line of the client's language. Command words may be in any case; names and posts are taken as they are.
-enum ClientLine: Equatable {
+package enum ClientLine: Equatable {
   case follow(String)
   case unfollow(String)
   case list
@@ -15,7 +13,7 @@ enum ClientLine: Equatable {
   /// What is wrong, for the user.
   case wrong(String)
 
-  static let helpText = """
+  package static let helpText = """
     FOLLOW NAME     follow somebody
     UNFOLLOW NAME   no longer
     LIST            all users, and who follows you
@@ -26,9 +24,9 @@ enum ClientLine: Equatable {
     """
 
   /// The command words, as HELP lists them.
-  static let words = ["FOLLOW", "UNFOLLOW", "LIST", "TIMELINE", "POST", "HELP", "QUIT"]
+  package static let words = ["FOLLOW", "UNFOLLOW", "LIST", "TIMELINE", "POST", "HELP", "QUIT"]
 
-  init(parsing line: String) {
+  package init(parsing line: String) {
     let words = line.split(maxSplits: 1, omittingEmptySubsequences: true) { $0 == " " || $0 == "\t" }
     guard let first = words.first else {
       self = .empty

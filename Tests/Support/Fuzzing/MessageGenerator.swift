@@ -6,6 +6,7 @@ struct MessageGenerator {
   var random: SplitMix64
 
   init(seed: UInt64) { random = SplitMix64(seed: seed) }
+  init(random: SplitMix64) { self.random = random }
 
   // MARK: Values
 
