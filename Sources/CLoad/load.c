@@ -773,9 +773,9 @@ int load_run(const load_options *options, load_result *result) {
   uint64_t deadline = load->now + (uint64_t)SETUP_SECONDS * NS;
   for (uint32_t index = 0; index < options->sessions && !load->has_failed; index++) {
     open_connection(load, &load->sessions[index], REQUESTS, index);
-    // The others may follow the first one: its name has to be there.
-    int isFirst = index == 0 && options->watchers > 0;
-    wait_until_open(load, load->open + load->opening, isFirst ? 0 : OPENING_MAX, deadline);
+    // The others follow an author, who says Hello and no more: the name has to be there before they come.
+    int isAuthor = index == 0 && options->watchers > 0 && options->script && options->script_first[1] == 1;
+    wait_until_open(load, load->open + load->opening, isAuthor ? 0 : OPENING_MAX, deadline);
   }
   wait_until_open(load, load->open + load->opening, 0, deadline);
   if (options->watchers > 0 && !load->has_failed) subscribe_all(load, deadline);
