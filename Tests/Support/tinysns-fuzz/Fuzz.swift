@@ -3,11 +3,6 @@
 //   swift run -c release tinysns-fuzz --seconds 60                     all targets, a minute each, with our own generator
 //   swift run -c release tinysns-fuzz --target topology --seed 7       one, with another sequence
 //   swift run -c release tinysns-fuzz --target topology --replay FILE  one input
-//
-// With libFuzzer, which sees what code an input reaches:
-//
-//   swift build -c release --product tinysns-fuzz --sanitize=fuzzer -Xswiftc -DLIBFUZZER --scratch-path .build/fuzz
-//   .build/fuzz/release/tinysns-fuzz --target topology --libfuzzer -- Tests/FuzzTests/Corpus/topology -max_total_time=60
 
 import ArgumentParser
 import Foundation
@@ -78,7 +73,7 @@ import Model
     #if LIBFUZZER
       LibFuzzer.run(target, arguments: rest)
     #else
-      throw ValidationError("built without libFuzzer: build with --sanitize=fuzzer -Xswiftc -DLIBFUZZER")
+      throw ValidationError("built without libFuzzer")
     #endif
   }
 }
