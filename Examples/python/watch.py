@@ -677,7 +677,8 @@ def main():
     parser.add_argument("--password-file", metavar="FILE", help="a file whose first line is the password; else TINYSNS_PASSWORD")
     options = parser.parse_args()
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Not sys.exit: the context would be terminated, and wait for sockets that nobody closes. Every line is flushed as it is printed.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
     def note(text):
         print(text, file=sys.stderr, flush=True)
