@@ -58,6 +58,14 @@ public struct Socket: ~Copyable {
     handle = try SocketHandle(kind, context)
   }
 
+  /// Whether there is a message to receive now.
+  public var hasMessage: Bool {
+    get throws(ZMQError) {
+      _ = handle.touched()  // asking, too, may swallow the wake-up of its descriptor
+      return try handle.events().contains(.readable)
+    }
+  }
+
   deinit { handle.close() }
 
   // MARK: Endpoints

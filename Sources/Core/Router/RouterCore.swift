@@ -216,14 +216,15 @@ public struct RouterCore: Sendable {
     members[name]!.beat = beat
     members[name]!.lease = now + timing.liveness
     members[name]!.isDoubted = false
-    // Sent after the probe had begun, and not found in the socket behind the suspicion: it shows as much as an answer.
-    if let probe = probes[name], probe.since + timing.heartbeat <= now { endProbe(of: name, at: now, into: &actions) }
     // Longer than a frozen master takes to be killed when it holds the log's turn: then all others wait, none is to blame.
     let stalls = Int64(beat.commitAge) > timing.liveness.milliseconds * 4
     if stalls, member.isAlive, members.values.contains(where: { $0.isAlive && $0.beat.commitAge == 0 }) {
       lose(name, .diskStalls, at: now, into: &actions)
       return
     }
+    // A heartbeat after the probe began, so most likely sent after it: it shows as much as an answer. If it was older after all, the
+    // lease finds the master out.
+    if let probe = probes[name], probe.since + timing.heartbeat <= now { endProbe(of: name, at: now, into: &actions) }
     if !member.isAlive, !stalls, probes[name] == nil {
       members[name]!.isAlive = true
       members[name]!.wasAlive = true

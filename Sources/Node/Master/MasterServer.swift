@@ -175,7 +175,8 @@ public struct MasterServer: ~Copyable {
   /// What tells positions of topics, and must not overtake the pushes that came before it: behind so many of them.
   private var behindPushes: Deque<(turns: Int, action: MasterAction)> = []
   private var message = Message()
-  /// Subscriptions are being read, and their end is not reached; see `receiveSubscriptions`.
+  /// Subscriptions are being read, and more of them wait; see `receiveSubscriptions`. Nothing is pushed meanwhile, so it must not
+  /// outlast them: the poller calls again for what waits, and for nothing else.
   private var subscribing: (read: Int, counted: Set<Topic>)?
   /// libzmq mistakes subscribers for each other; see `receiveSubscriptions`.
   private var isMisled = false
@@ -358,7 +359,8 @@ public struct MasterServer: ~Copyable {
   ///
   /// libzmq 4.3.4 has two faults here, both open to any peer. A subscription whose connection has ended meanwhile is still handed up,
   /// and to let it count is to send to freed memory. But then its cancellation, which no peer has sent, waits behind it: so what is
-  /// there is read to its end before anything is sent (over several turns if need be), and a topic that was cancelled after it was let count is given up for good.
+  /// there is read to its end before anything is sent (over several turns if need be), and a topic that was cancelled after it was let
+  /// count is given up for good.
   /// And a message that is no subscription makes libzmq take the next ones for those of their neighbours: until all is read, none
   /// counts.
   private mutating func receiveSubscriptions(at now: Instant) throws(ZMQError) {
@@ -366,7 +368,7 @@ public struct MasterServer: ~Copyable {
     subscribing = nil
     var turn = Turn(Self.turn)
     while read < Self.subscriptionsMax {
-      guard turn.goesOn() else {
+      if try turn.isOver(before: sockets.timelines) {
         subscribing = (read, counted)
         return
       }
@@ -533,23 +535,6 @@ public struct MasterServer: ~Copyable {
     guard core.isWatched(position.topic) else { return false }
     Wire.writeUpdateHeader(topic: position.topic, sequence: position.sequence, to: headerBuffer)
     return try sockets.timelines.send(UnsafeRawBufferPointer(headerBuffer), more: true) == .sent
-  }
-}
-
-/// The time that one kind of work has in a turn of the loop.
-private struct Turn {
-  /// The clock is looked at once in so many steps.
-  private static let steps = 16
-
-  private let end: Instant
-  private var step = 0
-
-  init(_ length: Interval) { end = Clock.now() + length }
-
-  /// Whether there is time for one more step.
-  mutating func goesOn() -> Bool {
-    step += 1
-    return step % Self.steps != 0 || Clock.now() < end
   }
 }
 

@@ -406,6 +406,20 @@ import Testing
     router.expectAllAnswered()
   }
 
+  /// Its loop lives, its disk does not: who waits for the probe is not sent there.
+  @Test func aSuspectWhoseDiskStallsIsNotTakenForHealthy() {
+    let router = TestRouter()
+    router.fill(2)
+    router.beating["master-1"] = nil
+    router.locate(suspect: suspect, failures: 1)
+    router.pass(.milliseconds(150))
+    let last = MasterBeat(
+      master: suspect, head: EventID(9), sessions: 4, commitAge: 2_001, term: 0, roster: 0)
+    router.request(.beat(last), from: 1)
+    #expect(router.answers[900].flatMap(router.name) == "master-2")
+    router.expectAllAnswered()
+  }
+
   @Test func manyWaitForOneProbe() {
     let router = TestRouter()
     router.fill(2)
