@@ -126,6 +126,7 @@ import Testing
     try new.wait(for: "New password of carol: ")
     new.type("short\r")
     try new.wait(for: "It must not be shorter than 8 bytes.")
+    try new.wait(for: "New password of carol: ")  // what is typed before a question is thrown away
     new.type(secret + "\r")
     try new.wait(for: "Once more: ")
     // A slip, taken back.
