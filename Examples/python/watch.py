@@ -58,7 +58,8 @@ INVALID, INVALID_TEXT, NO_SESSION, LIMIT, BAD_VERSION, UNAVAILABLE, CREDENTIALS 
 FINAL = {INVALID, INVALID_TEXT, BAD_VERSION, CREDENTIALS}
 
 # Seconds.
-LOCATE_TIMEOUT = 0.25  # for an answer of the router
+LOCATE_TIMEOUT = 0.25  # for an answer of the router, before it is asked again: it may have been started anew
+SUSPECT_TIMEOUT = 0.75  # for its answer about a suspect, which it asks first
 HELLO_TIMEOUT = 0.5  # for the answer to a Hello with a token
 PASSWORD_TIMEOUT = 2.0  # with a password, which is slow to check on purpose
 REQUEST_TIMEOUT = 2.0  # for the answer to a request, before the master is suspected
@@ -408,9 +409,15 @@ class Client:
             if self.proved_key is None:
                 return None  # the cluster has not been started yet
         with self.connect(zmq.DEALER, self.router) as socket:
-            socket.send(request.SerializeToString())
-            deadline = time.monotonic() + LOCATE_TIMEOUT
-            while socket.poll(max(0, (deadline - time.monotonic()) * 1000)):
+            ask_at = time.monotonic()
+            deadline = ask_at + (LOCATE_TIMEOUT if self.suspect is None else SUSPECT_TIMEOUT)
+            while (now := time.monotonic()) < deadline:
+                if now >= ask_at:
+                    # Asked again under the same number, the question keeps its place at the router.
+                    socket.send(request.SerializeToString())
+                    ask_at = now + LOCATE_TIMEOUT
+                if not socket.poll(max(0, min(ask_at, deadline) - now) * 1000):
+                    continue
                 reply = RouterReply.FromString(socket.recv())
                 kind = reply.WhichOneof("body")
                 if kind == "located" and reply.located.number == self.last_locate:

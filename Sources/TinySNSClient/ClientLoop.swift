@@ -361,11 +361,14 @@ final class LoopState {
       switch action {
       case .toRouter(let request):
         guard case .locate(var locate) = request, let link = try connectRouter(session) else { return }
-        link.questions[session.routerNumber] = nil
-        link.lastNumber += 1
-        link.questions[link.lastNumber] = (id, locate.number)
-        session.routerNumber = link.lastNumber
-        locate.number = link.lastNumber
+        // A question asked again keeps its number.
+        if link.questions[session.routerNumber]?.number != locate.number {
+          link.questions[session.routerNumber] = nil
+          link.lastNumber += 1
+          link.questions[link.lastNumber] = (id, locate.number)
+          session.routerNumber = link.lastNumber
+        }
+        locate.number = session.routerNumber
         _ = try link.socket.socket.send(Wire.encode(RouterRequest.locate(locate)))
       case .connect(let contact):
         dropRouter(session)

@@ -64,8 +64,8 @@ public enum ClientNote: Hashable, Sendable {
 public struct ClientCore: Sendable {
   enum Phase: Sendable {
     case idle
-    /// Asked the router.
-    case locating(since: Instant)
+    /// Asked the router: first, and last under the same number.
+    case locating(since: Instant, asked: Instant, suspect: MasterIdentity?)
     /// Connecting, and Hello is sent.
     case greeting(since: Instant)
     case serving
@@ -163,8 +163,11 @@ public struct ClientCore: Sendable {
 
   // MARK: Times derived from the cluster's
 
-  /// How long the router has to answer before it is asked again.
+  /// How long the router has to answer before it is asked again: it may have been started anew.
   private var locateTimeout: Interval { timing.liveness / 2 }
+  /// How long it has to answer about a suspect, which it asks first, for up to `liveness`. Until then the question stays the same, and so
+  /// does the place among those who wait.
+  private var suspectTimeout: Interval { timing.liveness * 3 / 2 }
   /// How long a Hello has to be answered. A password is hashed first, and perhaps others before it.
   private var greetTimeout: Interval { token == nil ? timing.requestTimeout : timing.liveness }
   /// Silence with requests under way after which the master is pinged.
@@ -196,7 +199,7 @@ public struct ClientCore: Sendable {
     var earliest = earliestDeadline
     switch phase {
     case .idle, .closed, .refused: break
-    case .locating(let since): earliest = min(earliest, since + locateTimeout)
+    case .locating(_, let asked, _): earliest = min(earliest, asked + locateTimeout)
     case .greeting: earliest = min(earliest, nextDoubt)
     case .waiting(let until): earliest = min(earliest, until)
     case .serving:
@@ -413,8 +416,14 @@ public struct ClientCore: Sendable {
     if earliestDeadline <= now { endLateRequests(at: now, into: &actions) }
     switch phase {
     case .idle, .closed, .refused: break
-    case .locating(let since):
-      if since + locateTimeout <= now { wait(atLeast: nil, at: now, into: &actions) }
+    case .locating(let since, let asked, let suspect):
+      guard asked + locateTimeout <= now else { break }
+      if let suspect, now < since + suspectTimeout {
+        phase = .locating(since: since, asked: now, suspect: suspect)
+        ask(about: suspect, into: &actions)
+      } else {
+        wait(atLeast: nil, at: now, into: &actions)
+      }
     case .greeting: doubtMaster(at: now, into: &actions)
     case .waiting(let until):
       if until <= now { locate(suspect: failedMaster, at: now, into: &actions) }
@@ -500,11 +509,14 @@ public struct ClientCore: Sendable {
   }
 
   private mutating func askAboutSuspect(at now: Instant, into actions: inout [ClientAction]) {
+    if suspectSince == nil { locateNumber += 1 }
     suspectSince = now
-    locateNumber += 1
+    ask(about: contact?.master, into: &actions)
+  }
+
+  private func ask(about suspect: MasterIdentity?, into actions: inout [ClientAction]) {
     actions.append(
-      .toRouter(
-        .locate(Locate(number: locateNumber, user: user, suspect: contact?.master, failures: failures))))
+      .toRouter(.locate(Locate(number: locateNumber, user: user, suspect: suspect, failures: failures))))
   }
 
   // MARK: The router's side
@@ -552,10 +564,9 @@ public struct ClientCore: Sendable {
   }
 
   private mutating func locate(suspect: MasterIdentity?, at now: Instant, into actions: inout [ClientAction]) {
-    phase = .locating(since: now)
+    phase = .locating(since: now, asked: now, suspect: suspect)
     locateNumber += 1
-    actions.append(
-      .toRouter(.locate(Locate(number: locateNumber, user: user, suspect: suspect, failures: failures))))
+    ask(about: suspect, into: &actions)
   }
 
   private mutating func greet(_ found: MasterContact, at now: Instant, into actions: inout [ClientAction]) {
@@ -626,7 +637,7 @@ public struct ClientCore: Sendable {
     case .goodbye, .refused:
       // It knows best; the router knows or will know.
       suspect = nil
-      failedMaster = nil
+      trust()
     }
     leave(cause, at: now, into: &actions)
     if cause == .refused || failures > 1 {
@@ -751,7 +762,7 @@ public struct ClientCore: Sendable {
         return
       }
       if refusal.code == .unavailable {
-        lose(.refused, at: now, into: &actions)
+        lose(.refused, waiting: .milliseconds(Int64(refusal.retryAfter)), at: now, into: &actions)
         return
       }
     }

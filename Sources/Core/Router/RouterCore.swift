@@ -56,7 +56,13 @@ public struct RouterCore: Sendable {
     var nextTry: Instant
     /// As a member's.
     var isDoubted = false
-    var waiting: [(peer: PeerID, locate: Locate)]
+    var waiting: OrderedSet<Question>
+  }
+
+  /// One that waits for a probe's result. Asked again in the same words and under the same number, it is the same question.
+  struct Question: Hashable, Sendable {
+    var peer: PeerID
+    var locate: Locate
   }
 
   let pid: Int32
@@ -252,9 +258,9 @@ public struct RouterCore: Sendable {
     guard let probe = probes.removeValue(forKey: name) else { return }
     // The chair may have become empty meanwhile, and a suspect is not seated.
     if graceEnds == .distantFuture, fillChair(into: &actions) { announceRoster(into: &actions) }
-    for (peer, locate) in probe.waiting {
-      let avoided = locate.failures >= Limits.failuresAtMaster ? name : nil
-      answer(locate, to: peer, avoiding: avoided, at: now, into: &actions)
+    for question in probe.waiting {
+      let avoided = question.locate.failures >= Limits.failuresAtMaster ? name : nil
+      answer(question.locate, to: question.peer, avoiding: avoided, at: now, into: &actions)
     }
   }
 
@@ -269,18 +275,19 @@ public struct RouterCore: Sendable {
       return
     }
     // A client's word evicts nobody: the suspect is asked.
+    let question = Question(peer: peer, locate: locate)
     if let probe = probes[suspect.name] {
-      guard probe.waiting.count < Limits.sessions else {
+      guard probe.waiting.count < Limits.sessions || probe.waiting.contains(question) else {
         actions.append(.send(.unavailable(number: locate.number, retryAfter: 100), to: peer))
         return
       }
-      probes[suspect.name]!.waiting.append((peer, locate))
+      probes[suspect.name]!.waiting.append(question)
       return
     }
     nextNonce += 1
     probes[suspect.name] = Probe(
       nonce: nextNonce, since: now, deadline: now + probeTimeout, nextTry: now + probeInterval,
-      waiting: [(peer, locate)])
+      waiting: [question])
     actions.append(.send(.probe(nonce: nextNonce), to: member.peer))
   }
 
@@ -370,7 +377,7 @@ public struct RouterCore: Sendable {
   private mutating func lose(
     _ lost: [(name: String, cause: RouterNote.Cause)], at now: Instant, into actions: inout [RouterAction]
   ) {
-    var waiting: [(peer: PeerID, locate: Locate)] = []
+    var waiting: [Question] = []
     var isRosterOld = false
     var isChairEmptied = false
     for (name, cause) in lost {
@@ -387,7 +394,7 @@ public struct RouterCore: Sendable {
     }
     if isChairEmptied, !fillChair(into: &actions) { actions.append(.note(.nobodyAvailable)) }
     if isRosterOld { announceRoster(into: &actions) }
-    for (peer, locate) in waiting { answer(locate, to: peer, avoiding: nil, at: now, into: &actions) }
+    for question in waiting { answer(question.locate, to: question.peer, avoiding: nil, at: now, into: &actions) }
   }
 
   private mutating func announceRoster(into actions: inout [RouterAction]) {

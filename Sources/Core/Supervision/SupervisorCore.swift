@@ -223,13 +223,16 @@ public struct SupervisorCore: Sendable {
           children[name]!.wasBlocking = false
           children[name]!.isBlocking = false
           if child.policy.takesTurns { children[name]!.inspectAt = now.next(inspectionInterval) }
-        } else if child.doubtedUntil == nil, hangAt(child) <= now {
-          children[name]!.doubtedUntil = now + Self.lastLook
-        } else if let doubtedUntil = child.doubtedUntil, doubtedUntil <= now {
+          continue
+        }
+        if let doubtedUntil = child.doubtedUntil, doubtedUntil <= now {
           children[name]!.phase = .dying(pid: pid)
           actions.append(.note(.hung(name, pid: pid, silence: now - child.lastBeat)))
           actions.append(.kill(name))
-        } else if child.inspectAt <= now {
+          continue
+        }
+        if child.doubtedUntil == nil, hangAt(child) <= now { children[name]!.doubtedUntil = now + Self.lastLook }
+        if child.inspectAt <= now {
           children[name]!.inspectAt = now.next(inspectionInterval)
           children[name]!.wasBlocking = child.isBlocking
           children[name]!.isBlocking = false

@@ -117,6 +117,12 @@ final class AcknowledgementChecker {
           [master, client])
       }
       checkReach(welcome.head, master, client)
+      if let newest = client.hellos[reply.number]?.newest, welcome.head < newest {
+        world.fail(
+          "no answer is older than what was seen",
+          "\(master.name) welcomes \(client.name) at event \(welcome.head), who has seen event \(newest)",
+          [master, client])
+      }
       world.checkers.logins.onWelcome(welcome, number: reply.number, from: master, to: client)
     case .page(let page):
       checkReach(page.upTo, master, client)

@@ -150,6 +150,45 @@ private func refusal(_ code: Refusal.Code, retryAfter: UInt32 = 0) -> Reply.Body
     #expect(client.connected == nil)
   }
 
+  /// The router asks a suspect for up to `liveness`: the client waits for that, and asks again in the same words, for the router may
+  /// have been started anew meanwhile.
+  @Test func aQuestionAboutASuspectStaysTheSame() {
+    let client = TestClient()
+    client.start()
+    client.locate()
+    client.disconnect()
+    let question = client.locates.last!
+    #expect(question.suspect == one.master)
+    client.pass(.milliseconds(740))
+    #expect(client.locates.suffix(3) == [question, question, question])
+    client.hear(.located(number: question.number, two))
+    #expect(client.connected == two)
+    client.disconnect()
+    client.pass(.seconds(1))
+    #expect(client.locates.last!.number > question.number, "at last it begins anew")
+  }
+
+  /// So does one whose session goes on meanwhile.
+  @Test func aSuspicionAskedAboutAgainStaysTheSame() {
+    let client = TestClient.serving()
+    client.submit(.post(text: "x"))
+    client.pass(.milliseconds(510))
+    let question = client.locates.last!
+    #expect(question.suspect == one.master)
+    client.pass(.milliseconds(255))
+    #expect(client.locates.suffix(2) == [question, question])
+  }
+
+  @Test func aMasterThatStopsIsNoFailure() {
+    let client = TestClient()
+    client.start()
+    client.locate()
+    client.disconnect()
+    client.locate(two)
+    client.reply(0, .goodbye)
+    #expect(client.locates.last?.suspect == nil && client.locates.last?.failures == 0)
+  }
+
   @Test func aConnectionThatFailsIsReported() {
     let client = TestClient()
     client.start()

@@ -433,6 +433,26 @@ import Testing
     router.expectAllAnswered()
   }
 
+  /// A client that has no answer yet asks again: it keeps its place and gets one answer.
+  @Test func aQuestionAskedAgainWaitsInItsPlace() {
+    let router = TestRouter()
+    router.fill(2)
+    router.beating["master-1"] = nil
+    func ask(_ number: UInt64, from peer: PeerID) {
+      router.request(.locate(Locate(number: number, user: "alice", suspect: suspect, failures: 1)), from: peer)
+    }
+    ask(7, from: 901)
+    ask(7, from: 902)
+    router.pass(.milliseconds(250))
+    ask(7, from: 901)
+    ask(8, from: 902)
+    router.pass(.milliseconds(300))
+    let answered = router.sent.compactMap { peer, reply -> [UInt64]? in
+      if case .located(let number, _) = reply { [UInt64(peer.rawValue), number] } else { nil }
+    }
+    #expect(answered == [[901, 7], [902, 7], [902, 8]])
+  }
+
   @Test func onlyTheRightAnswerCounts() {
     let router = TestRouter()
     router.fill(2)

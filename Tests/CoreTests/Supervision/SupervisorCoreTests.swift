@@ -476,6 +476,20 @@ import Testing
     #expect(supervisor.hasExited)
   }
 
+  /// It was frozen together with its child, in a sleep that was to last until the child's time is over: only who has meant to wake
+  /// sooner notices that.
+  @Test func frozenInALongSleepItDoesNotBlameItsChild() {
+    let supervisor = TestSupervisor.running()
+    #expect(supervisor.planned! <= supervisor.now + supervisor.timing.liveness)
+    supervisor.beating = []
+    supervisor.now = supervisor.now + .milliseconds(4_900)
+    supervisor.turn()
+    supervisor.pass(.seconds(1))
+    #expect(supervisor.kills.isEmpty)
+    supervisor.pass(.seconds(6))
+    #expect(supervisor.kills == [child], "awake, it hears that the child is silent")
+  }
+
   /// Whatever happens, nothing runs twice, and a stop ends it all.
   @Test(arguments: UInt64(0)..<30)
   func randomLives(seed: UInt64) {
