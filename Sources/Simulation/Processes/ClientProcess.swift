@@ -117,6 +117,16 @@ final class ClientProcess: Process {
 
   override func onDied() { world.checkers.onClientDied(self) }
 
+  override func abandon() {
+    super.abandon()
+    router = nil
+    session = nil
+    timelines = nil
+    onFinish = nil
+    onShow = nil
+    onNote = nil
+  }
+
   // MARK: A turn
 
   override func onTimers(at now: Instant, planned: Instant?) { core.onTimers(at: now, into: &actions) }

@@ -97,6 +97,16 @@ final class MasterProcess: Process {
 
   override func onDied() { world.disk.died(self) }
 
+  override func abandon() {
+    super.abandon()
+    commitJobs = []
+    readJobs = []
+    beforeAcknowledging = nil
+    router = nil
+    supervisor = nil
+    mesh = [:]
+  }
+
   // MARK: A turn
 
   override func onTimers(at now: Instant, planned: Instant?) { core.onTimers(at: now, into: &actions) }

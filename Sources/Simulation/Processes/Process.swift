@@ -192,7 +192,7 @@ class Process {
   }
 
   /// The run is over.
-  final func abandon() {
+  func abandon() {
     life = .dead
     inbox = []
     deferred = []

@@ -69,6 +69,11 @@ final class RouterProcess: Process {
     }
   }
 
+  override func abandon() {
+    super.abandon()
+    supervisor = nil
+  }
+
   override func endTurn(at now: Instant) { finishActions() }
 
   override func finishActions() {

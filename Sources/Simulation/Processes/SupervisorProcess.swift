@@ -85,6 +85,12 @@ final class SupervisorProcess: Process {
     }
   }
 
+  override func abandon() {
+    super.abandon()
+    superiorLink = nil
+    watched = [:]
+  }
+
   override func endTurn(at now: Instant) { finishActions() }
 
   override func finishActions() {

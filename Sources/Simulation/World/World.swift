@@ -34,7 +34,8 @@ final class World {
   private(set) var locks: [String: Process] = [:]
   /// Living processes in the order of their start.
   private(set) var processes: [Process] = []
-  private var everyProcess: [Process] = []
+  /// And the dead.
+  private(set) var everyProcess: [Process] = []
   private(set) var violation: Violation?
   private(set) var situations = Situations()
   /// What supervisors have written down of deaths; it outlives them.
@@ -297,8 +298,11 @@ final class World {
   /// Undoes the references between processes and links, so that the world's memory is freed.
   func tearDown() {
     queue = EventQueue()
-    for process in everyProcess where process.life != .dead { process.abandon() }
+    for process in everyProcess { process.abandon() }
     network.tearDown()
+    disk.onPowerCut = nil
+    onUnsupervisedDeath = nil
+    witness = nil
     locks = [:]
     processes = []
     everyProcess = []
