@@ -85,7 +85,10 @@ struct load {
 
   int is_running, is_measured, has_failed;
   uint64_t now, started, measured_from;
-  uint64_t issued, answered, delivered;
+  uint64_t issued, answered;
+  /// Posts that all watchers have, and how many have each of the later ones, by place.
+  uint64_t everywhere;
+  uint32_t *having;
   size_t step;
   uint64_t *due_history;
 };
@@ -349,9 +352,20 @@ static void on_reply(struct load *load, struct connection *c, const uint8_t *byt
   on_answer(load, c, number, kind == REFUSED);
 }
 
-static void on_delivery(struct load *load, struct connection *c) {
+/// A watcher has its next post, or will never get it. Each gets them in order, so the one that the last watcher has got is the latest
+/// that all have.
+static uint64_t count_up(struct load *load, struct connection *c) {
   uint64_t place = c->received++;
-  load->delivered++;
+  uint32_t *having = &load->having[place % HISTORY];
+  if (++*having == load->watcher_count) {
+    *having = 0;
+    load->everywhere++;
+  }
+  return place;
+}
+
+static void on_delivery(struct load *load, struct connection *c) {
+  uint64_t place = count_up(load, c);
   if (load->is_measured) load->result->deliveries++;
   if (load->options->times_deliveries && load->is_running) {
     sample(load, load->due_history[place % HISTORY], LOAD_DELIVERY);
@@ -368,6 +382,7 @@ static void on_body(struct load *load, struct connection *c, const uint8_t *body
     return;
   }
   if (c->sequence != c->expected) load->result->gaps++;
+  for (uint64_t lost = c->expected; lost < c->sequence && c->state != SUBSCRIBING; lost++) count_up(load, c);
   const uint8_t *at = body, *end = body + size;
   while (at < end && *at == 0x0a) {
     at++;
@@ -664,8 +679,7 @@ static uint64_t under_way(struct load *load) {
   int hasAnswers = options->protocol == LOAD_TINYSNS || options->protocol == LOAD_REDIS;
   uint64_t done = hasAnswers ? load->answered : load->issued;
   if (options->waits_for_deliveries) {
-    uint64_t everywhere = load->delivered / load->watcher_count;
-    if (!hasAnswers || everywhere < done) done = everywhere;
+    if (!hasAnswers || load->everywhere < done) done = load->everywhere;
   }
   return load->issued - done;
 }
@@ -749,7 +763,8 @@ static void subscribe_all(struct load *load, uint64_t deadline) {
     while (load->now < until && !load->has_failed) turn(load, until);
   }
   for (index = 0; index < load->watcher_count; index++) load->watchers[index].received = 0;
-  load->delivered = 0;
+  memset(load->having, 0, HISTORY * sizeof *load->having);
+  load->everywhere = 0;
 }
 
 int load_run(const load_options *options, load_result *result) {
@@ -768,6 +783,7 @@ int load_run(const load_options *options, load_result *result) {
       .dirty = calloc(options->sessions + watchersMax + 1, sizeof(struct connection *)),
       .buffer = malloc(BUFFER_BYTES),
       .due_history = calloc(HISTORY, sizeof(uint64_t)),
+      .having = calloc(HISTORY, sizeof(uint32_t)),
       .now = now_ns(),
   }, *load = &state;
   uint64_t deadline = load->now + (uint64_t)SETUP_SECONDS * NS;
@@ -826,5 +842,6 @@ int load_run(const load_options *options, load_result *result) {
   free(load->dirty);
   free(load->buffer);
   free(load->due_history);
+  free(load->having);
   return load->has_failed ? -1 : 0;
 }
