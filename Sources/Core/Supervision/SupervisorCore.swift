@@ -147,7 +147,7 @@ public struct SupervisorCore: Sendable {
         guard child.policy.beats else { continue }
         earliest = min(earliest, child.doubtedUntil ?? hangAt(child), child.inspectAt)
         // Whoever sleeps for long does not notice that it was frozen meanwhile.
-        if let lastTurn = absence.lastTurn { earliest = min(earliest, lastTurn + timing.liveness) }
+        earliest = min(earliest, (absence.lastTurn ?? child.startedAt) + timing.liveness)
       case .waiting(let until): earliest = min(earliest, until)
       case .stopping(_, let killAt): earliest = min(earliest, killAt)
       }
@@ -217,8 +217,9 @@ public struct SupervisorCore: Sendable {
       case .running(let pid):
         guard child.policy.beats else { continue }
         if away > .zero {
-          // Beats may be waiting behind this: the silence was one's own.
-          children[name]!.lastBeat = child.lastBeat + away
+          // Beats may be waiting behind this: the silence was one's own. And who could not connect meanwhile needs time for that.
+          let silence = hangAt(child) - child.lastBeat
+          children[name]!.lastBeat = max(child.lastBeat + away, now + timing.liveness - silence)
           children[name]!.doubtedUntil = nil
           children[name]!.wasBlocking = false
           children[name]!.isBlocking = false

@@ -14,7 +14,8 @@ public struct AbsenceMeter: Sendable {
   /// Called at each turn, with the wake-up that was planned at the end of the turn before. Returns by how much to extend leases.
   public mutating func turn(at now: Instant, planned: Instant?) -> Interval {
     defer { lastTurn = now }
-    guard let lastTurn, let planned, now > planned + tolerance else { return .zero }
-    return now - lastTurn
+    guard let planned, now > planned + tolerance else { return .zero }
+    // Before its first turn, a core has been there at least until it planned that.
+    return now - (lastTurn ?? planned)
   }
 }

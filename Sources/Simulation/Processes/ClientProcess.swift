@@ -28,6 +28,8 @@ final class ClientProcess: Process {
   private(set) var asked: [ClientToken: Asked] = [:]
   /// The timelines being watched, in the order in which that began.
   private(set) var watches: [ClientToken] = []
+  /// Those given up: their end may be on its way already.
+  private var unwatched: Set<ClientToken> = []
   /// Called with each end of a request; for scenarios.
   var onFinish: ((Asked, ClientOutcome) -> Void)?
   var onShow: ((ClientToken, [Post]) -> Void)?
@@ -101,6 +103,7 @@ final class ClientProcess: Process {
     enqueue(
       .callback { [self] in
         watches.removeAll { $0 == token }
+        unwatched.insert(token)
         world.checkers.timelines.onUnwatch(token, by: self)
         core.unwatch(token, at: clock, into: &actions)
       })
@@ -202,6 +205,7 @@ final class ClientProcess: Process {
         world.checkers.timelines.onUnwatch(token, by: self)
         return
       }
+      if unwatched.contains(token) { return }
       world.note([self], 40, Int(token.rawValue)) { "request \(token.rawValue) ends: \(outcome)" }
       guard let asked = asked.removeValue(forKey: token) else {
         world.fail("each request ends once", "\(name): request \(token.rawValue) ended again: \(outcome)", [self])

@@ -490,6 +490,38 @@ import Testing
     #expect(supervisor.kills == [child], "awake, it hears that the child is silent")
   }
 
+  /// Seed 7042 of the simulation: its first sleep, too, is short.
+  @Test func frozenInItsFirstSleepItDoesNotBlameItsChild() {
+    let timing = Timing()
+    var core = SupervisorCore(
+      name: "slave-1", pid: 9, timing: timing, children: [(child, TestSupervisor.slavePolicy)])
+    var actions: [SupervisorAction] = []
+    var now = Instant(nanoseconds: 10_000_000_000)
+    core.start(into: &actions)
+    core.onFound(child, pid: 55, at: now, into: &actions)
+    let planned = core.nextWake
+    #expect(planned! <= now + timing.liveness)
+    now = now + .seconds(16)
+    core.onTimers(at: now, planned: planned, into: &actions)
+    while let wake = core.nextWake, wake < now + .milliseconds(400) {
+      core.onTimers(at: wake, planned: wake, into: &actions)
+    }
+    #expect(!actions.contains(.kill(child)))
+  }
+
+  /// Seed 7042, too. The child had been frozen, and had just thawed when its supervisor was; then it could not connect.
+  @Test func whoCouldNotConnectMeanwhileHasTimeForThat() {
+    let supervisor = TestSupervisor.running()
+    supervisor.beating = []
+    supervisor.pass(.milliseconds(4_750))
+    supervisor.now = supervisor.now + .seconds(8)
+    supervisor.turn()
+    supervisor.pass(.milliseconds(400))
+    supervisor.beat(child)
+    supervisor.pass(.seconds(4))
+    #expect(supervisor.kills.isEmpty)
+  }
+
   /// Whatever happens, nothing runs twice, and a stop ends it all.
   @Test(arguments: UInt64(0)..<30)
   func randomLives(seed: UInt64) {
