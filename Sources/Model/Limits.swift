@@ -47,6 +47,11 @@ public enum Limits {
 
   // MARK: Connections
 
+  /// Connections of one address at a process, its handshakes among them. A session has two, and a household or an office shares an
+  /// address.
+  public static let connectionsPerAddress = 2_048
+  /// The same of the server's own machine, where all sessions may come from: those of a load's generator, for example.
+  public static let connectionsPerLoopback = 65_536
   /// Connections that the kernel keeps waiting for a socket, until libzmq takes them.
   public static let connectionsPending = 4_096
   /// Messages received and not yet looked at, a connection; then TCP makes the sender wait.

@@ -52,6 +52,49 @@ extension RealProcesses {
       return message.copyFrames()
     }
 
+    // MARK: Who comes too often
+
+    @Test(
+      "an address that has as many connections as it may have gets no more until it has fewer; members come in nevertheless"
+    )
+    func crowd() async throws {
+      var setup = Cluster.Setup(masters: 2)
+      setup.keys.append("limits: { connections_per_loopback: 20 }")
+      try await Cluster.with(setup) { cluster in
+        let key = try #require(CurveKey(file: cluster.keyFile("cluster.pub")))
+        func ask(_ sockets: [SocketBox]) async throws -> Int {
+          for box in sockets { _ = try box.socket.send(Wire.encode(.status(number: 1) as RouterRequest)) }
+          try await Task.sleep(for: .milliseconds(1_500))
+          var answers = 0
+          for box in sockets {
+            var message = Message()
+            if try box.socket.receive(into: &message) == .received { answers += 1 }
+          }
+          return answers
+        }
+        func connect(_ context: borrowing Context) throws -> SocketBox {
+          let socket = try context.makeSocket(.dealer)
+          try socket.set(.linger(.zero), .curveClient(serverKey: key, keys: .generate()))
+          try socket.connect(cluster.router)
+          return SocketBox(socket)
+        }
+        do {
+          let context = try Context()
+          var sockets: [SocketBox] = []
+          for _ in 0..<40 { sockets.append(try connect(context)) }
+          let answers = try await ask(sockets)
+          // Those of the masters count, and so do some that are being refused at that moment.
+          #expect((1...20).contains(answers), "\(answers) of 40 were let in")
+          try await eventually("the router says so") { count(cluster, "router", "too many connections") > 0 }
+          #expect(try await cluster.whole().masters.count == 2)
+        }
+        let context = try Context()
+        let socket = [try connect(context)]
+        try await eventually("one is let in when they are gone") { try await ask(socket) == 1 }
+        try await cluster.register("alice")
+      }
+    }
+
     // MARK: Who has no key, or a wrong one
 
     @Test(
