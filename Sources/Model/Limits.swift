@@ -71,6 +71,8 @@ public enum Limits {
   public static let requestsWaiting = 65_536
   /// Timelines that a session may watch at once.
   public static let topicsPerSession = 16
+  /// What a topology may make of that, at most: the position of each is in every answer to a ping.
+  public static let topicsPerSessionMost = 256
   /// A session unheard for this long is closed. Clients ping every second when they have nothing else to say.
   public static let sessionSilence = Interval.seconds(10)
   /// Log entries about bad input from outside, a minute and process; more are counted only.

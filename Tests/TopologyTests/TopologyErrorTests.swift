@@ -115,6 +115,13 @@ struct Refusal: Sendable, CustomTestStringConvertible {
     Refusal(
       "limits:\n  connections_per_address: 9\n",
       "2: limits.connections_per_address: expected a whole number from 10 to 1000000, found 9"),
+    Refusal(
+      "limits:\n  sessions: 9\n  topics_per_session: 257\n",
+      "3: limits.topics_per_session: expected a whole number from 1 to 256, found 257"),
+    Refusal(
+      "limits: { replies_queued: 1000 }",
+      "1: limits.replies_queued: expected a whole number from 1024 to 1000000, found 1000"),
+    Refusal("limits: { session: 9 }", "1: limits.session: unknown key; did you mean sessions?"),
     Refusal("hosts: 8", "1: hosts: expected a mapping from host names to their keys, found 8"),
     Refusal("hosts:\n  - local\n", "2: hosts: expected a mapping from host names to their keys, found a list"),
     Refusal(

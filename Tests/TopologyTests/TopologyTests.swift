@@ -110,6 +110,18 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(topology.timing.requestTimeout == .milliseconds(500))
   }
 
+  /// Each key sets its own limit and no other.
+  @Test func limitsCanBeGivenOneByOne() throws {
+    for key in OperatorLimits.keys {
+      var expected = OperatorLimits()
+      let value = key.range.upperBound
+      expected[keyPath: key.path] = value
+      #expect(try parsed("limits: { \(key.name): \(value) }").limits == expected)
+      #expect(key.range.contains(OperatorLimits()[keyPath: key.path]))
+    }
+    #expect(Set(OperatorLimits.keys.map(\.name)).count == OperatorLimits.keys.count)
+  }
+
   @Test(arguments: [1, 3, 20, 64]) func numberOfMasters(count: Int) throws {
     let topology = try parsed("hosts: { local: { masters: \(count) } }")
     #expect(topology.masters.map(\.number) == Array(1...count))

@@ -105,13 +105,13 @@ public struct MasterServer: ~Copyable {
           try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
         }
         let requests = try ServerSocket(
-          context, endpoint: endpoint, queued: Int(Limits.repliesQueued), maxBytes: Limits.requestBytes,
+          context, endpoint: endpoint, queued: options.limits.repliesQueued, maxBytes: Limits.requestBytes,
           gate: keeper.map { ($0, .requests) }, ioThreads: Self.clients)
 
         endpoint = options.timelines
         let timelines = try context.makeSocket(.xpub)
         try timelines.set(
-          .affinity(Self.clients), .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)),
+          .affinity(Self.clients), .xpubManual(true), .sendHighWaterMark(options.limits.updatesQueued),
           .receiveHighWaterMark(0),
           .maxMessageSize(Limits.subscriptionBytes), .backlog(Limits.connectionsPending),
           .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
@@ -223,7 +223,7 @@ public struct MasterServer: ~Copyable {
       timelines: sockets.timelinesEndpoint, log: sockets.meshEndpoint, beat: beat)
     core = MasterCore(
       registration: registration, timing: options.timing, assignment: options.assignment, rules: options.rules,
-      random: .system)
+      limits: options.limits, random: .system)
     self.seal = seal
     self.lock = lock
     self.signals = signals
