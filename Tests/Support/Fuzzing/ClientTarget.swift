@@ -79,7 +79,7 @@ private struct FuzzedClient {
     case 0:
       _ = draw.byte()
       guard let reply = try? Wire.decodeReply(draw.chunk()) else { return }
-      try turn { $0.onReply(reply, at: $1, into: &$2) }
+      try hear(reply)
     case 1:
       _ = draw.byte()
       guard let reply = try? Wire.decodeRouterReply(draw.chunk()) else { return }
@@ -167,6 +167,12 @@ private struct FuzzedClient {
         Welcome(master: draw.master(), account: AccountID(0), isNew: draw.flag(), head: EventID(draw.number())))
     }
     guard let reply = try? Wire.decodeReply(Wire.encode(Reply(number: number, body: body))) else { return }
+    try hear(reply)
+  }
+
+  private mutating func hear(_ reply: Reply) throws(Finding) {
+    // At a limit a master has done nothing, and may be asked again under the same number.
+    if case .refused(let refusal) = reply.body, refusal.code == .limit { sent.removeAll { $0.number == reply.number } }
     try turn { $0.onReply(reply, at: $1, into: &$2) }
   }
 
