@@ -47,6 +47,11 @@ public enum Limits {
 
   // MARK: Connections
 
+  /// Connections of one address at a process, its handshakes among them. A session has two, and a household or an office shares an
+  /// address.
+  public static let connectionsPerAddress = 2_048
+  /// The same of the server's own machine, where all sessions may come from: those of a load's generator, for example.
+  public static let connectionsPerLoopback = 65_536
   /// Connections that the kernel keeps waiting for a socket, until libzmq takes them.
   public static let connectionsPending = 4_096
   /// Messages received and not yet looked at, a connection; then TCP makes the sender wait.
@@ -66,6 +71,8 @@ public enum Limits {
   public static let requestsWaiting = 65_536
   /// Timelines that a session may watch at once.
   public static let topicsPerSession = 16
+  /// What a topology may make of that, at most: the position of each is in every answer to a ping.
+  public static let topicsPerSessionMost = 256
   /// A session unheard for this long is closed. Clients ping every second when they have nothing else to say.
   public static let sessionSilence = Interval.seconds(10)
   /// Log entries about bad input from outside, a minute and process; more are counted only.

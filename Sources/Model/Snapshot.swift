@@ -51,7 +51,10 @@ extension Snapshot {
       }
       return true
     }
-    guard upTo <= .max, following.count == names.count, newestByAuthor.count == names.count else { return false }
+    guard upTo <= .max, following.count == names.count, newestByAuthor.count == names.count,
+      credentials.count == names.count, credentials.allSatisfy({ $0.generation <= upTo }),
+      revocations.allSatisfy({ $0.account.index < names.count })
+    else { return false }
     for followed in following {
       guard followed.allSatisfy({ $0.index < names.count }), zip(followed, followed.dropFirst()).allSatisfy(<) else {
         return false

@@ -1,6 +1,8 @@
 // What topology.yaml describes, as a checked value: which processes run where, on which ports, and with which timing.
 // Plain data and its defaults; TopologyReader.swift makes one from text, TopologyFile.swift from a file.
 
+import Model
+
 /// A whole cluster. Every value of this type has passed all checks: names are known, ports fit and do not clash,
 /// times are in order, and the state folder leaves room for its sockets.
 public struct Topology: Sendable, Hashable {
@@ -22,6 +24,8 @@ public struct Topology: Sendable, Hashable {
   public let timing: Timing
   /// What is asked of whoever logs in, and what an account may ask.
   public let accounts: Accounts
+  /// What an operator may want to be otherwise than `Limits` has it.
+  public let limits: OperatorLimits
   /// The folder of the cluster's files (log, sockets, locks): an absolute path, at most `stateBytesMax` long.
   public let state: String
 

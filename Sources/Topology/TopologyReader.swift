@@ -19,11 +19,12 @@ extension Topology {
 /// Reads the sections one after the other, then checks them against each other.
 struct TopologyReader {
   static let keys =
-    ["router", "hosts", "clients", "assignment", "log", "state", "security"]
+    ["router", "hosts", "clients", "assignment", "log", "state", "security", "limits"]
     + ["heartbeat", "liveness", "hang_timeout", "respawn_delay", "request_timeout"]
     + ["password_memory", "session_lifetime", "requests_per_second"]
   static let hostKeys = ["address", "masters", "first_port"]
   static let routerKeys = ["host", "port"]
+  static let limitKeys = OperatorLimits.keys.map(\.name)
 
   let keys: Section
   let folder: String
@@ -38,7 +39,7 @@ struct TopologyReader {
       router: router.topology, hosts: hosts.map(\.topology), masters: masters(of: hosts), clients: try readClients(),
       assignment: try keys["assignment"].choice(default: .available), log: log,
       security: try readSecurity(hosts: hosts), timing: try readTiming(), accounts: try readAccounts(),
-      state: try readState())
+      limits: try readLimits(), state: try readState())
   }
 }
 
@@ -275,6 +276,15 @@ extension TopologyReader {
     }
     throw keys[shorter].error(
       "expected at most \(maximumText) (\(longer) is \(longerTime.inUnits) by default), found \(shorterTime.inUnits)")
+  }
+
+  private func readLimits() throws(TopologyError) -> OperatorLimits {
+    let section = try keys["limits"].section(allowed: Self.limitKeys)
+    var limits = OperatorLimits()
+    for key in OperatorLimits.keys {
+      limits[keyPath: key.path] = try section[key.name].wholeNumber(in: key.range, default: limits[keyPath: key.path])
+    }
+    return limits
   }
 
   private func readState() throws(TopologyError) -> String {

@@ -292,7 +292,7 @@ extension Tinysns_Pong {
 
 extension Pong {
   fileprivate init(_ wire: Tinysns_Pong) throws(WireError) {
-    try check(wire.topics.count, atMost: Limits.topicsPerSession, .topics)
+    try check(wire.topics.count, atMost: Limits.topicsPerSessionMost, .topics)
     self.init(head: try position(wire.head), topics: try wire.topics.map(Watching.init(_:)))
   }
 }

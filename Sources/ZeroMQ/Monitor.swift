@@ -115,12 +115,15 @@ public enum MonitoredEvents: Sendable {
   case failures
   /// Handshakes that failed: what a server wants to know of who knocks.
   case failedHandshakes
+  /// Those, and each connection's beginning and end.
+  case connections
 
   fileprivate var mask: Int32 {
     switch self {
     case .all: return ZMQ_EVENT_ALL
     case .failures:
       return ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED | Self.failedHandshakes.mask
+    case .connections: return ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | Self.failedHandshakes.mask
     case .failedHandshakes:
       return ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
         | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH

@@ -52,51 +52,119 @@ extension RealProcesses {
       return message.copyFrames()
     }
 
+    /// Somebody who comes to a port, and what becomes of it.
+    private final class Knocker {
+      let socket: Socket
+      private let monitor: Monitor
+      private var answered = false
+      private var refused = false
+
+      init(_ socket: consuming Socket, at endpoint: String) throws {
+        monitor = try socket.makeMonitor(of: .failures)
+        try socket.connect(endpoint)
+        self.socket = socket
+      }
+
+      /// Whether anything at all was heard from there.
+      func isAnswered() throws -> Bool {
+        var message = Message()
+        while try socket.receive(into: &message) == .received { answered = true }
+        return answered
+      }
+
+      /// Whether the other side broke off.
+      func isRefused() throws -> Bool {
+        while try monitor.next() != nil { refused = true }
+        return refused
+      }
+    }
+
+    // MARK: Who comes too often
+
+    @Test(
+      "an address that has as many connections as it may have gets no more until it has fewer; members come in nevertheless"
+    )
+    func crowd() async throws {
+      var setup = Cluster.Setup(masters: 2)
+      setup.keys.append("limits: { connections_per_loopback: 20 }")
+      try await Cluster.with(setup) { cluster in
+        func knock(_ context: borrowing Context) throws -> Knocker {
+          let socket = try context.makeSocket(.dealer)
+          try cluster.introduce(socket)
+          let knocker = try Knocker(socket, at: cluster.router)
+          _ = try knocker.socket.send(Wire.encode(.status(number: 1) as RouterRequest))
+          return knocker
+        }
+        do {
+          let context = try Context()
+          var knockers: [Knocker] = []
+          for _ in 0..<40 { knockers.append(try knock(context)) }
+          // All come at once, and may all be refused at first; they come again.
+          try await eventually("some are let in, the others refused") {
+            let answered = try knockers.count { try $0.isAnswered() }
+            return try answered > 0 && knockers.count { try !$0.isAnswered() && $0.isRefused() } == 40 - answered
+          }
+          try await eventually("the router says so") { count(cluster, "router", "too many connections") > 0 }
+          #expect(try await cluster.whole().masters.count == 2)
+          let answers = try knockers.count { try $0.isAnswered() }
+          #expect(answers <= 20, "\(answers) of 40 were let in")
+        }
+        let context = try Context()
+        try await eventually("one is let in when they are gone") {
+          let knocker = try knock(context)
+          return try await eventually("it is let in or refused") { () async throws -> Bool? in
+            if try knocker.isAnswered() { return .some(true) }
+            return try knocker.isRefused() ? .some(false) : nil
+          }
+        }
+        try await cluster.register("alice")
+      }
+    }
+
     // MARK: Who has no key, or a wrong one
 
     @Test(
       "without encryption, or with another server's key, nobody hears or says anything at any port; it is logged once")
     func strangers() async throws {
       try await Cluster.with(fixedPorts()) { cluster in
+        let first = cluster.setup.firstPort
+        let places: [(port: UInt16, process: String, name: String, kind: SocketKind)] = [
+          (cluster.routerPort, "router", "router", .dealer), (first, "master-1", "requests", .dealer),
+          (first + 1, "master-1", "timelines", .sub), (first + 2, "master-1", "log", .sub),
+        ]
         try await undisturbed(cluster) {
           let context = try Context()
-          var sockets: [SocketBox] = []
-          let first = cluster.setup.firstPort
-          let ports: [(port: UInt16, process: String, name: String, kind: SocketKind)] = [
-            (cluster.routerPort, "router", "router", .dealer), (first, "master-1", "requests", .dealer),
-            (first + 1, "master-1", "timelines", .sub), (first + 2, "master-1", "log", .sub),
-          ]
-          for (port, _, _, kind) in ports {
-            for isWrong in [false, true] {
-              let socket = try context.makeSocket(kind)
+          var knockers: [Knocker] = []
+          // Each comes three times.
+          for (place, isWrong) in places.flatMap({ place in [(place, false), (place, true)] }) {
+            for _ in 0..<3 {
+              let socket = try context.makeSocket(place.kind)
               if isWrong {
                 try socket.set(.curveClient(serverKey: CurveKeypair.generate().publicKey, keys: .generate()))
               }
-              if kind == .sub { try socket.set(.subscribe([])) }
-              // It comes back again and again.
-              try socket.set(.reconnect(every: .milliseconds(10), atMost: .milliseconds(10)))
-              try socket.connect(endpoint(port))
-              if kind == .dealer {
-                _ = try socket.send(Wire.encode(.status(number: 1) as RouterRequest))
-                _ = try socket.send(Wire.encode(Request(number: 1, body: .ping)))
+              if place.kind == .sub { try socket.set(.subscribe([])) }
+              let knocker = try Knocker(socket, at: endpoint(place.port))
+              if place.kind == .dealer {
+                _ = try knocker.socket.send(Wire.encode(.status(number: 1) as RouterRequest))
+                _ = try knocker.socket.send(Wire.encode(Request(number: 1, body: .ping)))
               }
-              sockets.append(SocketBox(socket))
+              knockers.append(knocker)
             }
           }
-          for (_, process, name, _) in ports {
+          try await eventually("all are refused") {
+            try knockers.allSatisfy { try $0.isRefused() }
+          }
+          for (_, process, name, _) in places {
             for what in ["without encryption", "without this cluster's key"] {
               try await eventually("\(process) says \(what)") { count(cluster, process, "refused", name, what) > 0 }
             }
           }
-          try await Task.sleep(for: .milliseconds(300))
-          for box in sockets {
-            var message = Message()
-            #expect(try box.socket.receive(into: &message) == .wouldBlock)
-          }
-          for (_, process, name, _) in ports {
-            for what in ["without encryption", "without this cluster's key"] {
-              #expect(count(cluster, process, "refused", name, what) == 1)
-            }
+          try await cluster.post("alice", "not for everybody")
+          for knocker in knockers { #expect(try !knocker.isAnswered()) }
+        }
+        for (_, process, name, _) in places {
+          for what in ["without encryption", "without this cluster's key"] {
+            #expect(count(cluster, process, "refused", name, what) == 1)
           }
         }
       }
@@ -124,6 +192,8 @@ extension RealProcesses {
     @Test("what only members may say is refused from a client, logged, and has no effect")
     func membersMessages() async throws {
       try await Cluster.with(fixedPorts()) { cluster in
+        let context = try Context()
+        var sockets: [SocketBox] = []
         try await undisturbed(cluster) {
           let state = try await cluster.status()
           let victim = try #require(state.available)
@@ -140,7 +210,6 @@ extension RealProcesses {
             ("Register", .register(registration)), ("Beat", .beat(beat(identity))), ("Leave", .leave(identity)),
             ("Alive", .alive(identity, nonce: 1)),
           ]
-          let context = try Context()
           for (name, request) in requests {
             let socket = try context.makeSocket(.dealer)
             try cluster.introduce(socket)
@@ -153,9 +222,12 @@ extension RealProcesses {
               count(cluster, "router", "refused", "no member", name) > 0
             }
             _ = try socket.send(Wire.encode(.status(number: 8) as RouterRequest))
-            #expect(try await Self.receive(socket, within: .milliseconds(200)) == nil)
-            #expect(count(cluster, "router", "no member", name) == 1)
+            sockets.append(SocketBox(socket))
           }
+        }
+        for box in sockets { #expect(try await Self.receive(box.socket, within: .zero) == nil) }
+        for name in ["Register", "Beat", "Leave", "Alive"] {
+          #expect(count(cluster, "router", "no member", name) == 1)
         }
       }
     }
@@ -174,12 +246,13 @@ extension RealProcesses {
             try socket.set(.linger(.milliseconds(100)))
             try cluster.introduce(socket)
             try socket.connect(endpoint(port))
-            _ = try socket.send(Wire.encode(.roster(roster) as RouterReply))
+            for _ in 0..<3 { _ = try socket.send(Wire.encode(.roster(roster) as RouterReply)) }
           }
           for name in ["router", "master-1", "master-2"] {
             try await eventually("\(name) complains") { count(cluster, name, "bad input") > 0 }
           }
         }
+        for name in ["router", "master-1", "master-2"] { #expect(count(cluster, name, "bad input") == 1) }
       }
     }
 
@@ -188,26 +261,27 @@ extension RealProcesses {
       try await Cluster.with(fixedPorts()) { cluster in
         try await undisturbed(cluster) {
           let context = try Context()
-          var sockets: [SocketBox] = []
+          var knockers: [Knocker] = []
           for (process, port) in [("master-1", cluster.setup.firstPort + 2), ("master-2", cluster.setup.firstPort + 5)]
           {
-            let socket = try context.makeSocket(.sub)
-            try cluster.introduce(socket)
-            try socket.set(.subscribe([]), .reconnect(every: .milliseconds(10), atMost: .milliseconds(10)))
-            try socket.connect(endpoint(port))
-            sockets.append(SocketBox(socket))
+            // Each comes three times.
+            for _ in 0..<3 {
+              let socket = try context.makeSocket(.sub)
+              try cluster.introduce(socket)
+              try socket.set(.subscribe([]))
+              knockers.append(try Knocker(socket, at: endpoint(port)))
+            }
             try await eventually("\(process) refuses") {
               count(cluster, process, "refused", "log port", "127.0.0.1", "no member") > 0
             }
           }
-          try await cluster.post("alice", "not for everybody")
-          try await Task.sleep(for: .milliseconds(300))
-          for box in sockets {
-            var message = Message()
-            #expect(try box.socket.receive(into: &message) == .wouldBlock)
+          try await eventually("all are refused") {
+            try knockers.allSatisfy { try $0.isRefused() }
           }
-          for process in ["master-1", "master-2"] { #expect(count(cluster, process, "refused", "log port") == 1) }
+          try await cluster.post("alice", "not for everybody")
+          for knocker in knockers { #expect(try !knocker.isAnswered()) }
         }
+        for process in ["master-1", "master-2"] { #expect(count(cluster, process, "refused", "log port") == 1) }
       }
     }
 
@@ -231,11 +305,20 @@ extension RealProcesses {
         try updates.socket.connect(try #require(master.timelines))
       }
 
-      func login(_ user: String) async throws {
-        let hello = Hello(
-          client: ClientID(.random(in: 1 ... .max)), user: user, register: true, newest: .zero,
-          proof: .password(Password(Cluster.password)))
-        guard case .welcome = try await ask(.hello(hello)) else { throw Late(description: "\(user) is not let in") }
+      /// Logs in with the password, and returns the token that it gets.
+      @discardableResult
+      func login(_ user: String) async throws -> SessionToken {
+        guard case .welcome(let welcome) = try await hello(user, .password(Password(Cluster.password))),
+          let token = welcome.token
+        else { throw Late(description: "\(user) is not let in") }
+        return token
+      }
+
+      func hello(_ user: String, _ proof: Proof) async throws -> Reply.Body {
+        try await ask(
+          .hello(
+            Hello(
+              client: ClientID(.random(in: 1 ... .max)), user: user, register: true, newest: .zero, proof: proof)))
       }
 
       func ask(_ body: Request.Body) async throws -> Reply.Body {
@@ -256,6 +339,49 @@ extension RealProcesses {
       func subscribe(_ topic: Topic) throws { try updates.socket.set(.subscribe(Wire.encode(topic))) }
       func update(within limit: Duration = patience) async throws -> [[UInt8]]? {
         try await SecurityTests.receive(updates.socket, within: limit)
+      }
+    }
+
+    private func isWelcome(_ body: Reply.Body) -> Bool { if case .welcome = body { true } else { false } }
+    private func code(_ body: Reply.Body) -> Refusal.Code? {
+      if case .refused(let refusal) = body { refusal.code } else { nil }
+    }
+
+    @Test("a token that is too old opens nothing, and a token of another account neither")
+    func oldToken() async throws {
+      try await Cluster.with(masters: 1, "session_lifetime: 5s") { cluster in
+        let master = try #require(try await cluster.status(when: "one serves") { $0.available != nil }.available)
+        let context = try Context()
+        let alice = try PlainClient(cluster, context, master)
+        let token = try await alice.login("alice")
+        let eve = try PlainClient(cluster, context, master)
+        try await eve.login("eve")
+        #expect(code(try await eve.hello("eve", .token(token))) == .credentials)
+        #expect(isWelcome(try await eve.hello("alice", .token(token))), "whoever has it is alice")
+        try await eventually("it is refused", every: .milliseconds(200)) {
+          code(try await eve.hello("alice", .token(token))) == .credentials
+        }
+        #expect(try await cluster.timeline("alice").isEmpty)
+      }
+    }
+
+    @Test("a token that was revoked opens nothing at any master, and sessions that it opened are over")
+    func revokedToken() async throws {
+      try await Cluster.with(masters: 2, "assignment: spread") { cluster in
+        let masters = try await cluster.status(when: "both serve") { $0.count(of: "serving") == 2 }.masters
+        let context = try Context()
+        let alice = try PlainClient(cluster, context, masters[0])
+        let token = try await alice.login("alice")
+        let thieves = try masters.map { try PlainClient(cluster, context, $0) }
+        for thief in thieves { #expect(isWelcome(try await thief.hello("alice", .token(token)))) }
+        guard case .done = try await alice.ask(.logout(everywhere: false)) else {
+          Issue.record("no logout")
+          return
+        }
+        for thief in thieves {
+          try await eventually("it is refused") { code(try await thief.ask(.post(text: "mine?"))) == .noSession }
+          #expect(code(try await thief.hello("alice", .token(token))) == .credentials)
+        }
       }
     }
 
@@ -308,6 +434,7 @@ extension RealProcesses {
             try cluster.introduce(updates, as: eve.keys)
             try updates.set(.subscribe(Wire.encode(topic)))
             try updates.connect(try #require(master.timelines))
+            // She goes at any moment of her own connection: on the way, subscribed, or being told.
             try await Task.sleep(for: .milliseconds(Int.random(in: 1...6)))
           }
           // And somebody who sends what is no subscription.

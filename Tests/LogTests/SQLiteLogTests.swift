@@ -172,6 +172,7 @@ import Testing
   /// Ways to lose the index while the log is closed.
   enum Loss: CaseIterable {
     case deleted, garbage, damagedPages, newer, older, ahead, ofAnotherLog
+    case unknownAccount, missingAccount, impossibleTime, negativeCount
   }
 
   @Test(arguments: Loss.allCases)
@@ -187,6 +188,10 @@ import Testing
     case .older: try tamper("index.db", "PRAGMA user_version = 0")
     case .ahead: try tamper("index.db", "UPDATE watermark SET upTo = upTo + 1000")
     case .ofAnotherLog: try tamper("index.db", "UPDATE watermark SET checksum = checksum + 1")
+    case .unknownAccount: try tamper("index.db", "UPDATE follows SET followed = 4000000000 WHERE followed = 1")
+    case .missingAccount: try tamper("index.db", "DELETE FROM accounts WHERE id = (SELECT max(id) FROM accounts)")
+    case .impossibleTime: try tamper("index.db", "UPDATE watermark SET sweep = 9223372036854775807")
+    case .negativeCount: try tamper("index.db", "UPDATE watermark SET clients = -1")
     }
     let log = try SQLiteLog(folder: folder.path)
     let authors = (0..<UInt32(10)).map { AccountID($0) }

@@ -1,5 +1,6 @@
 // What is refused, and with which line: every message in full, as the author of the file reads it.
 
+import Model
 import Testing
 
 @testable import Topology
@@ -110,6 +111,17 @@ struct Refusal: Sendable, CustomTestStringConvertible {
     Refusal("8", "1: expected a mapping with the keys \(topKeys), found 8"),
     Refusal("router: 3010", "1: router: expected a mapping with the keys host, port, found 3010"),
     Refusal("router: []", "1: router: expected a mapping with the keys host, port, found a list"),
+    Refusal("limits: 8", "1: limits: expected a mapping with the keys \(limitKeys), found 8"),
+    Refusal(
+      "limits:\n  connections_per_address: 9\n",
+      "2: limits.connections_per_address: expected a whole number from 10 to 1000000, found 9"),
+    Refusal(
+      "limits:\n  sessions: 9\n  topics_per_session: 257\n",
+      "3: limits.topics_per_session: expected a whole number from 1 to 256, found 257"),
+    Refusal(
+      "limits: { replies_queued: 1000 }",
+      "1: limits.replies_queued: expected a whole number from 1024 to 1000000, found 1000"),
+    Refusal("limits: { session: 9 }", "1: limits.session: unknown key; did you mean sessions?"),
     Refusal("hosts: 8", "1: hosts: expected a mapping from host names to their keys, found 8"),
     Refusal("hosts:\n  - local\n", "2: hosts: expected a mapping from host names to their keys, found a list"),
     Refusal(
@@ -137,8 +149,9 @@ struct Refusal: Sendable, CustomTestStringConvertible {
   ])
   func types(refusal: Refusal) { expect(refusal) }
 
+  private static let limitKeys = OperatorLimits.keys.map(\.name).joined(separator: ", ")
   private static let topKeys =
-    "router, hosts, clients, assignment, log, state, security, heartbeat, liveness, hang_timeout, respawn_delay, "
+    "router, hosts, clients, assignment, log, state, security, limits, heartbeat, liveness, hang_timeout, respawn_delay, "
     + "request_timeout, password_memory, session_lifetime, requests_per_second"
 
   @Test(arguments: [

@@ -1,6 +1,7 @@
 // What a valid topology file means: the shipped one, defaults, other sizes, names, addresses and times.
 
 import Foundation
+import Model
 import Testing
 
 @testable import Topology
@@ -32,7 +33,9 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(try parsed(uncommented) == parsed(text))
     for key in TopologyReader.keys { #expect(uncommented.contains("\n\(key):"), "\(key) is missing") }
     for key in TopologyReader.hostKeys { #expect(uncommented.contains("\n    \(key):"), "\(key) is missing") }
-    for key in TopologyReader.routerKeys { #expect(uncommented.contains("\n  \(key):"), "\(key) is missing") }
+    for key in TopologyReader.routerKeys + TopologyReader.limitKeys {
+      #expect(uncommented.contains("\n  \(key):"), "\(key) is missing")
+    }
   }
 
   @Test(arguments: ["", "# nothing\n", "---\n", "{}", "hosts:\nrouter:\nclients:\n", "hosts: { local: }", "\u{FEFF}"])
@@ -46,6 +49,7 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(topology.assignment == .available)
     #expect(topology.log == .sqlite)
     #expect(topology.security == .curve)
+    #expect(topology.limits == OperatorLimits())
     #expect(topology.state == "/srv/sns/var")
     #expect(topology.timing == Topology.Timing())
     #expect(topology.accounts == Topology.Accounts())
@@ -74,6 +78,7 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
       assignment: spread
       log: sqlite
       security: none
+      limits: { connections_per_address: 300 }
       state: /tmp/sns
       heartbeat: 20ms
       liveness: 0.06s
@@ -87,6 +92,7 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(topology.router == Topology.Router(host: "b", address: "127.0.0.2", port: 4000))
     #expect(topology.hosts.map(\.name) == ["a", "b"])
     #expect(topology.security == .none)
+    #expect(topology.limits.connectionsPerAddress == 300)
     #expect(topology.masters.map(\.name) == ["master-1", "master-2", "master-3"])
     #expect(topology.masters.map(\.host) == ["a", "a", "b"])
     #expect(topology.masters.map(\.address) == ["127.0.0.1", "127.0.0.1", "127.0.0.2"])
@@ -102,6 +108,18 @@ func parsed(_ yaml: String, folder: String = "/srv/sns") throws -> Topology {
     #expect(topology.accounts.sessionLifetime == .seconds(12 * 3_600))
     #expect(topology.accounts.requestsPerSecond == 50)
     #expect(topology.timing.requestTimeout == .milliseconds(500))
+  }
+
+  /// Each key sets its own limit and no other.
+  @Test func limitsCanBeGivenOneByOne() throws {
+    for key in OperatorLimits.keys {
+      var expected = OperatorLimits()
+      let value = key.range.upperBound
+      expected[keyPath: key.path] = value
+      #expect(try parsed("limits: { \(key.name): \(value) }").limits == expected)
+      #expect(key.range.contains(OperatorLimits()[keyPath: key.path]))
+    }
+    #expect(Set(OperatorLimits.keys.map(\.name)).count == OperatorLimits.keys.count)
   }
 
   @Test(arguments: [1, 3, 20, 64]) func numberOfMasters(count: Int) throws {

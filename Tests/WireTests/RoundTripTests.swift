@@ -68,9 +68,9 @@ import Wire
       let watching = Watching(topic: Topic(high: .max, low: .max), sequence: number)
       return Reply(number: 1, body: .pong(Pong(head: .max, topics: Array(repeating: watching, count: count))))
     }
-    #expect(try Wire.decodeReply(Wire.encode(pong(Limits.topicsPerSession))) == pong(Limits.topicsPerSession))
+    #expect(try Wire.decodeReply(Wire.encode(pong(Limits.topicsPerSessionMost))) == pong(Limits.topicsPerSessionMost))
     #expect(throws: WireError.outOfRange(.topics)) {
-      try Wire.decodeReply(Wire.encode(pong(Limits.topicsPerSession + 1)))
+      try Wire.decodeReply(Wire.encode(pong(Limits.topicsPerSessionMost + 1)))
     }
 
     func roster(_ count: Int) -> RouterReply {

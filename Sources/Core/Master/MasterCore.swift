@@ -98,6 +98,7 @@ public struct MasterCore: Sendable {
   let timing: Timing
   let assignment: Assignment
   let rules: AccountRules
+  let limits: OperatorLimits
 
   var phase = Phase.starting
   public internal(set) var state = ServiceState()
@@ -121,12 +122,9 @@ public struct MasterCore: Sendable {
   var held: [(login: Login, since: Int)] = []
   var hashing: [PasswordJobID: Hashing] = [:]
   var lastPasswordJob: UInt64 = 0
-  var attemptsByName = KeyedBuckets<String>(
-    burst: Limits.attemptsPerName, every: Limits.attemptsPerNameEvery, keysMax: Limits.attemptsTracked)
-  var attemptsByAddress = KeyedBuckets<String>(
-    burst: Limits.attemptsPerAddress, every: Limits.attemptsPerAddressEvery, keysMax: Limits.attemptsTracked)
-  var attemptsByLoopback = KeyedBuckets<String>(
-    burst: Limits.attemptsPerLoopback, every: Limits.attemptsPerLoopbackEvery, keysMax: Limits.attemptsTracked)
+  var attemptsByName: KeyedBuckets<String>
+  var attemptsByAddress: KeyedBuckets<String>
+  var attemptsByLoopback: KeyedBuckets<String>
   /// Attempts whose outcome is not known yet, by name and by place.
   var attemptsUnderWay: [String: Int] = [:]
   var rates: AccountRates
@@ -143,7 +141,7 @@ public struct MasterCore: Sendable {
   ///   - random: must be the system's in production: topics have to be unguessable.
   public init(
     registration: Registration, timing: Timing, assignment: Assignment, rules: AccountRules = AccountRules(),
-    random: RandomSource
+    limits: OperatorLimits = OperatorLimits(), random: RandomSource
   ) {
     master = registration.master
     pid = registration.pid
@@ -151,6 +149,13 @@ public struct MasterCore: Sendable {
     self.timing = timing
     self.assignment = assignment
     self.rules = rules
+    self.limits = limits
+    func attempts(_ burst: Int, every pause: Interval) -> KeyedBuckets<String> {
+      KeyedBuckets(burst: burst, every: pause, keysMax: Limits.attemptsTracked)
+    }
+    attemptsByName = attempts(limits.attemptsPerName, every: Limits.attemptsPerNameEvery)
+    attemptsByAddress = attempts(limits.attemptsPerAddress, every: Limits.attemptsPerAddressEvery)
+    attemptsByLoopback = attempts(limits.attemptsPerLoopback, every: Limits.attemptsPerLoopbackEvery)
     rates = AccountRates(perSecond: rules.requestsPerSecond)
     self.random = random
   }
@@ -493,7 +498,7 @@ public struct MasterCore: Sendable {
   /// Counts a request that can't be answered at once; refuses it if its connection has too many of them.
   mutating func beginRequest(_ number: UInt64, of peer: PeerID, into actions: inout [MasterAction]) -> Bool {
     let count = inFlight[peer, default: 0]
-    guard count < Limits.requestsInFlight else {
+    guard count < limits.requestsInFlight else {
       refuse(number, peer, .limit, "too many requests under way in this session", retryAfter: 50, into: &actions)
       return false
     }
@@ -593,7 +598,7 @@ public struct MasterCore: Sendable {
       reply(.watching(watches.position(of: topic)!), number, peer, into: &actions)
       return
     }
-    guard session.topics.count < Limits.topicsPerSession else {
+    guard session.topics.count < limits.topicsPerSession else {
       refuse(number, peer, .limit, "this session watches too many timelines", into: &actions)
       return
     }

@@ -1,4 +1,4 @@
-// How much a master has to remember and to do at the moment, against its limits: for checkers.
+// How much a master has to remember and to do at the moment, against the limits that it has unless the topology says otherwise: for checkers.
 
 import Model
 

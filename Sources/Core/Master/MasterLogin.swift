@@ -96,7 +96,7 @@ extension MasterCore {
       refuseCredentials(of: login, into: &actions)
       return
     }
-    guard held.count < Limits.sessions else {
+    guard held.count < limits.sessions else {
       refuse(number, peer, .limit, "too many logins are waiting", retryAfter: 500, into: &actions)
       return
     }
@@ -298,11 +298,11 @@ extension MasterCore {
     // The same connection again, or the same client on a new one: the old session goes.
     closeQuietly(peer)
     if let former = peersByClient[hello.client] { closeQuietly(former) }
-    guard sessions.count < Limits.sessions else {
+    guard sessions.count < limits.sessions else {
       refuse(number, peer, .limit, "too many sessions at this server", retryAfter: 1_000, into: &actions)
       return
     }
-    guard sessionsByAccount[account, default: 0] < Limits.sessionsPerAccount else {
+    guard sessionsByAccount[account, default: 0] < limits.sessionsPerAccount else {
       refuse(number, peer, .limit, "too many sessions of this account", retryAfter: 1_000, into: &actions)
       return
     }

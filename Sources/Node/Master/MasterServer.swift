@@ -28,11 +28,12 @@ public struct MasterOptions: Sendable {
   /// The supervisor that wants its beats.
   public var supervisor: String
   public var security: TransportSecurity
+  public var limits: OperatorLimits
 
   public init(
     name: String, requests: String, timelines: String, log: String, router: String, timing: Timing,
     assignment: Assignment, rules: AccountRules, passwordMemory: Int, folder: StateFolder, supervisor: String,
-    security: TransportSecurity
+    security: TransportSecurity, limits: OperatorLimits
   ) {
     self.name = name
     self.requests = requests
@@ -46,6 +47,7 @@ public struct MasterOptions: Sendable {
     self.folder = folder
     self.supervisor = supervisor
     self.security = security
+    self.limits = limits
   }
 }
 
@@ -99,21 +101,23 @@ public struct MasterServer: ~Copyable {
       var endpoint = options.requests
       do throws(ZMQError) {
         let context = try Context(ioThreads: 2, maxSockets: 256)
-        let keeper = try keys.map { keys throws(ZMQError) in try Gatekeeper(context, keys: keys, logger: logger) }
+        let keeper = try keys.map { keys throws(ZMQError) in
+          try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
+        }
         let requests = try ServerSocket(
-          context, endpoint: endpoint, queued: Int(Limits.repliesQueued), maxBytes: Limits.requestBytes,
+          context, endpoint: endpoint, queued: options.limits.repliesQueued, maxBytes: Limits.requestBytes,
           gate: keeper.map { ($0, .requests) }, ioThreads: Self.clients)
 
         endpoint = options.timelines
         let timelines = try context.makeSocket(.xpub)
         try timelines.set(
-          .affinity(Self.clients), .xpubManual(true), .sendHighWaterMark(Int(Limits.updatesQueued)),
+          .affinity(Self.clients), .xpubManual(true), .sendHighWaterMark(options.limits.updatesQueued),
           .receiveHighWaterMark(0),
           .maxMessageSize(Limits.subscriptionBytes), .backlog(Limits.connectionsPending),
           .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(timelines, as: .timelines)
-        let timelinesHandshakes = try HandshakeWatch(of: timelines, encrypted: keeper != nil)
+        let timelinesHandshakes = try HandshakeWatch(of: timelines, gate: keeper.map { ($0, .timelines) })
         let timelinesEndpoint = try timelines.bind(endpoint)
 
         endpoint = options.log
@@ -123,7 +127,7 @@ public struct MasterServer: ~Copyable {
           .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(mesh, as: .log)
-        let meshHandshakes = try HandshakeWatch(of: mesh, encrypted: keeper != nil)
+        let meshHandshakes = try HandshakeWatch(of: mesh, gate: keeper.map { ($0, .log) })
         let meshEndpoint = try mesh.bind(endpoint)
 
         let peers = try context.makeSocket(.sub)
@@ -219,7 +223,7 @@ public struct MasterServer: ~Copyable {
       timelines: sockets.timelinesEndpoint, log: sockets.meshEndpoint, beat: beat)
     core = MasterCore(
       registration: registration, timing: options.timing, assignment: options.assignment, rules: options.rules,
-      random: .system)
+      limits: options.limits, random: .system)
     self.seal = seal
     self.lock = lock
     self.signals = signals

@@ -18,10 +18,11 @@ public struct RouterOptions: Sendable {
   /// The supervisor that wants its beats.
   public var supervisor: String
   public var security: TransportSecurity
+  public var limits: OperatorLimits
 
   public init(
     endpoint: String, timing: Timing, assignment: Assignment, folder: StateFolder, supervisor: String,
-    security: TransportSecurity
+    security: TransportSecurity, limits: OperatorLimits
   ) {
     self.endpoint = endpoint
     self.timing = timing
@@ -29,6 +30,7 @@ public struct RouterOptions: Sendable {
     self.folder = folder
     self.supervisor = supervisor
     self.security = security
+    self.limits = limits
   }
 }
 
@@ -47,7 +49,9 @@ public struct RouterServer: ~Copyable {
 
     init(_ options: RouterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(ZMQError) {
       let context = try Context(maxSockets: 64)
-      let keeper = try keys.map { keys throws(ZMQError) in try Gatekeeper(context, keys: keys, logger: logger) }
+      let keeper = try keys.map { keys throws(ZMQError) in
+        try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
+      }
       let requests = try ServerSocket(
         context, endpoint: options.endpoint, queued: 1_000, maxBytes: Limits.requestBytes,
         gate: keeper.map { ($0, .router) })

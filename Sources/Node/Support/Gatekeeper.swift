@@ -35,9 +35,12 @@ final class Gatekeeper {
   private let bell: Int32
   private let thread: WorkerThread
   let keys: ClusterKeys
+  /// Who is connected. The sockets' owner keeps it.
+  let connections: ConnectionBook
 
   init(
-    _ context: borrowing Context, keys: ClusterKeys, logger: Logger = Logger(label: "gatekeeper")
+    _ context: borrowing Context, keys: ClusterKeys, limits: OperatorLimits = OperatorLimits(),
+    logger: Logger = Logger(label: "gatekeeper")
   ) throws(ZMQError) {
     let socket = try context.makeSocket(.router)
     try socket.bind("inproc://zeromq.zap.01")
@@ -45,7 +48,8 @@ final class Gatekeeper {
     guard bell >= 0 else { throw ZMQError(code: -bell, call: "eventfd") }
     self.bell = bell
     self.keys = keys
-    let desk = Desk(socket, member: keys.member.publicKey, logger: logger)
+    connections = ConnectionBook(limits: limits)
+    let desk = Desk(socket, member: keys.member.publicKey, connections: connections, logger: logger)
     thread = WorkerThread { desk.run(until: bell) }
   }
 
@@ -81,12 +85,14 @@ final class Gatekeeper {
 
     private let socket: Socket
     private let member: CurveKey
+    private let connections: ConnectionBook
     private let logger: Logger
     private var complaints = ComplaintBook()
 
-    init(_ socket: consuming Socket, member: CurveKey, logger: Logger) {
+    init(_ socket: consuming Socket, member: CurveKey, connections: ConnectionBook, logger: Logger) {
       self.socket = socket
       self.member = member
+      self.connections = connections
       self.logger = logger
     }
 
@@ -123,6 +129,10 @@ final class Gatekeeper {
       let isMember = key == member
       guard Authority.mayConnect(isMember ? .member : .client(PeerKey(key.z85)), to: port) else {
         complain(question, "with a key that is no member's")
+        return nil
+      }
+      guard isMember || connections.admits(question.address) else {
+        complain(question, "which has too many connections")
         return nil
       }
       return isMember ? Gatekeeper.memberID : key.z85

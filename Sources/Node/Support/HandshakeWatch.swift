@@ -1,5 +1,7 @@
-// Hears of peers that libzmq drops without a word: they do not speak its language, or do not have the cluster's key.
+// Hears of peers that libzmq drops without a word: they do not speak its language, or do not have the cluster's key. And of all others,
+// for those who count them.
 
+import Core
 import ZeroMQ
 
 /// Tells of connections to a listening socket that ended in their handshake, before anybody was asked: port scanners, web browsers,
@@ -9,11 +11,15 @@ struct HandshakeWatch: ~Copyable {
   /// To be polled for `.readable`; then call `read()`.
   let monitor: Monitor
   private let isEncrypted: Bool
+  private let connections: (book: ConnectionBook, port: Entrance)?
 
   /// To be made before the socket is bound.
-  init(of socket: borrowing Socket, encrypted: Bool) throws(ZMQError) {
-    monitor = try socket.makeMonitor(of: .failedHandshakes)
-    isEncrypted = encrypted
+  ///
+  /// - Parameter gate: who lets in to the socket, and as which port; nil: it is not encrypted.
+  init(of socket: borrowing Socket, gate: (keeper: Gatekeeper, port: Entrance)?) throws(ZMQError) {
+    monitor = try socket.makeMonitor(of: gate == nil ? .failedHandshakes : .connections)
+    isEncrypted = gate != nil
+    connections = gate.map { ($0.keeper.connections, $0.port) }
   }
 
   /// What kinds of connections were refused since the last call, in words: each kind once.
@@ -21,6 +27,10 @@ struct HandshakeWatch: ~Copyable {
     var found: [String] = []
     for _ in 0..<1_000 {
       guard let event = try monitor.next() else { break }
+      if let (book, port) = connections {
+        if case .accepted = event.kind { book.accepted(event.value, at: port) }
+        if case .disconnected = event.kind { book.ended(event.value, at: port) }
+      }
       if let what = isEncrypted ? Self.kindWithCurve(event.kind) : Self.kind(event.kind), !found.contains(what) {
         found.append(what)
       }

@@ -52,7 +52,7 @@ struct ServerSocket: ~Copyable {
       .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)))
     if endpoint.contains("[") { try socket.set(.ipv6(true)) }
     if let gate { try gate.keeper.guardSocket(socket, as: gate.port) }
-    let handshakes = try HandshakeWatch(of: socket, encrypted: gate != nil)
+    let handshakes = try HandshakeWatch(of: socket, gate: gate)
     boundEndpoint = try socket.bind(endpoint)
     isGuarded = gate != nil
     self.handshakes = handshakes

@@ -30,7 +30,9 @@ struct BenchSlowReader: ParsableCommand {
       plan.inFlight = 1_000
       plan.rate = rate
       plan.warmup = 3
-      let reader = isFrozen ? try FrozenReader(cluster, author: "\(plan.label)-author", bytes: &plan.bytes) : nil
+      // Long ones fill the frozen one's queues sooner.
+      plan.bytes = 1_000
+      let reader = isFrozen ? try FrozenReader(cluster, author: "\(plan.label)-author") : nil
       let report = try Bench.run(plan)
       var more = [
         ("posts_per_s", report.requestRate), ("gaps", Double(report.gaps)),
@@ -61,12 +63,10 @@ private final class FrozenReader: @unchecked Sendable {
   private let process = Process()
   private let output: URL
 
-  /// - Parameter bytes: of a post. Long ones fill the frozen one's queues sooner.
-  init(_ cluster: BenchCluster, author: String, bytes: inout Int) throws {
+  init(_ cluster: BenchCluster, author: String) throws {
     self.cluster = cluster
     self.author = author
     user = Bench.freshLabel("z")
-    bytes = 1_000
     output = FileManager.default.temporaryDirectory.appending(path: "tinysns-frozen-\(getpid())-\(user)")
     _ = FileManager.default.createFile(atPath: output.path, contents: nil)
     let (reader, router, key) = (user, cluster.deployment.routerEndpoint, try cluster.deployment.serverKey())

@@ -73,7 +73,7 @@ struct Deployment: Sendable {
   var routerOptions: RouterOptions {
     RouterOptions(
       endpoint: routerEndpoint, timing: timing, assignment: assignment, folder: folder, supervisor: Self.launcher,
-      security: security)
+      security: security, limits: topology.limits)
   }
 
   func master(named name: String) throws -> Topology.Master {
@@ -96,7 +96,7 @@ struct Deployment: Sendable {
       name: master.name, requests: endpoint(master.ports?.requests), timelines: endpoint(master.ports?.timelines),
       log: endpoint(master.ports?.log), router: routerEndpoint, timing: timing, assignment: assignment,
       rules: accountRules, passwordMemory: topology.accounts.passwordMemory, folder: folder,
-      supervisor: master.slaveName, security: security)
+      supervisor: master.slaveName, security: security, limits: topology.limits)
   }
 
   /// The fixed TCP ports, each with the process that binds it and the key to change it.

@@ -55,7 +55,8 @@ final class TestMaster {
 
   init(
     _ name: String = "master-1", log: ModelLog = ModelLog(), assignment: Assignment = .available,
-    rules: AccountRules = AccountRules(requestsPerSecond: 1_000_000), seed: UInt64 = 1
+    rules: AccountRules = AccountRules(requestsPerSecond: 1_000_000), limits: OperatorLimits = OperatorLimits(),
+    seed: UInt64 = 1
   ) {
     self.log = log
     let identity = MasterIdentity(name: name, incarnation: Incarnation(1_000))
@@ -63,15 +64,16 @@ final class TestMaster {
     core = MasterCore(
       registration: Registration(
         master: identity, pid: 77, requests: "tcp://r", timelines: "tcp://t", log: "tcp://l/\(name)", beat: beat),
-      timing: Timing(), assignment: assignment, rules: rules, random: .seeded(seed))
+      timing: Timing(), assignment: assignment, rules: rules, limits: limits, random: .seeded(seed))
   }
 
   /// One that serves, having read the log.
   static func serving(
     _ name: String = "master-1", log: ModelLog = ModelLog(), assignment: Assignment = .available,
-    rules: AccountRules = AccountRules(requestsPerSecond: 1_000_000), seed: UInt64 = 1
+    rules: AccountRules = AccountRules(requestsPerSecond: 1_000_000), limits: OperatorLimits = OperatorLimits(),
+    seed: UInt64 = 1
   ) -> TestMaster {
-    let master = TestMaster(name, log: log, assignment: assignment, rules: rules, seed: seed)
+    let master = TestMaster(name, log: log, assignment: assignment, rules: rules, limits: limits, seed: seed)
     master.turn { $0.start(at: $1, into: &$2) }
     master.turn { $0.onSnapshot(Snapshot(), at: $1, into: &$2) }
     master.finishCatchUp()

@@ -144,6 +144,33 @@ import Testing
     #expect(master.catchUp != nil, "what the lost one could not tell is read")
   }
 
+  /// No router of ours says so; and a shell can't join the same twice.
+  @Test func aRosterThatNamesAMemberTwiceIsIgnored() {
+    let master = TestMaster.serving()
+    var roster = TestMaster.roster(1, ["master-1", "master-2"], available: "master-2")
+    roster.members.append(roster.members[1])
+    master.hear(.roster(roster))
+    #expect(master.mesh.isEmpty && master.actions.isEmpty)
+  }
+
+  /// Accounts that there are not, or not the next one.
+  @Test(arguments: [
+    Change.posted(AccountID(7), text: "a"), .followed(AccountID(0), AccountID(7)),
+    .unfollowed(AccountID(7), AccountID(0)),
+    .accountCreated(AccountID(3), name: "x"), .accountCreated(AccountID(0), name: "x"),
+  ])
+  func whatCannotFollowTheLogIsReadThere(change: Change) {
+    let log = filledLog()
+    let master = TestMaster.serving(log: log)
+    let head = log.head
+    master.hear([Event(id: head.next, time: Timestamp(milliseconds: .max), request: nil, change: change)])
+    #expect(master.core.head == head)
+    #expect(master.catchUp == head)
+    master.finishCatchUp()
+    master.hear(log.commit(.posted(AccountID(0), text: "b")))
+    #expect(master.core.head == log.head)
+  }
+
   @Test func aLaterLifeOfAMasterIsJoinedAnew() {
     let master = TestMaster.serving()
     master.hear(.roster(TestMaster.roster(1, ["master-1", "master-2"])))

@@ -266,6 +266,32 @@ import Testing
 
   // MARK: Limits
 
+  @Test func anOperatorsLimitsHoldInsteadOfTheUsualOnes() {
+    var limits = OperatorLimits()
+    (limits.sessions, limits.sessionsPerAccount, limits.topicsPerSession, limits.requestsInFlight) = (4, 2, 1, 3)
+    limits.attemptsPerName = 2
+    let master = TestMaster.serving(limits: limits)
+    #expect(isWelcome(master.login("alice", from: 1)))
+    #expect(isWelcome(master.login("alice", from: 2)))
+    #expect(code(master.login("alice", from: 3)) == .limit)
+    #expect(isWelcome(master.login("bob", from: 4)))
+    #expect(isWelcome(master.login("carol", from: 5)))
+    #expect(code(master.login("dave", from: 6)) == .limit)
+    guard case .watching = master.ask(.watch(.home), from: 1) else {
+      Issue.record("not watching")
+      return
+    }
+    #expect(code(master.ask(.watch(.author("alice")), from: 1)) == .limit)
+    for _ in 0..<4 { master.send(.post(text: "x"), from: 1) }
+    #expect(master.told(1).last.flatMap(code) == .limit)
+    master.settle()
+    let wrong = Proof.password(Password("a wrong password"))
+    for peer in 10..<12 as Range<UInt32> {
+      #expect(code(master.login("alice", register: false, proof: wrong, from: PeerID(peer))) == .credentials)
+    }
+    #expect(code(master.login("alice", register: false, proof: wrong, from: 12)) == .tooManyAttempts)
+  }
+
   @Test func sessionsOfOneAccountAreLimited() {
     let master = TestMaster.serving()
     for peer in 0..<UInt32(Limits.sessionsPerAccount) { #expect(isWelcome(master.login("alice", from: PeerID(peer)))) }

@@ -249,6 +249,18 @@ import Testing
 
   // MARK: After a restart
 
+  /// Beyond 2⁶³−1 nobody would understand a roster.
+  @Test func aClaimAtTheLimitLeavesRoomForTheNextTerms() {
+    let router = TestRouter()
+    router.register("master-1", incarnation: 1, peer: 1)
+    router.register("master-2", incarnation: 2, peer: 2, term: UInt64(Int64.max))
+    router.pass(.seconds(1))
+    router.beating["master-2"] = nil
+    router.pass(.seconds(1))
+    #expect(router.located() == "master-1")
+    #expect(router.lastRoster!.term < UInt64(Int64.max))
+  }
+
   @Test func aRestartedRouterKeepsTheChairAsItWas() {
     let router = TestRouter()
     router.register("master-1", incarnation: 1, peer: 1)

@@ -40,13 +40,13 @@ private struct FuzzedClient {
   private var subscribed: [Topic] = []
   private var isConnected = false
   private var isClosed = false
-  private var lastLocate: UInt64 = 0
+  private var lastLocate: (number: UInt64, suspect: MasterIdentity?) = (0, nil)
 
   init(_ input: [UInt8]) {
     draw = Draw(input)
     core = ClientCore(
-      user: "alice", register: draw.flag(), password: draw.flag() ? Password("fuzz") : nil, timing: Timing(),
-      random: .seeded(7))
+      user: "alice", register: draw.flag(), password: draw.flag() ? Password("the password of alice") : nil,
+      token: draw.flag() ? SessionToken(bytes: [1, 2, 3]) : nil, timing: Timing(), random: .seeded(7))
   }
 
   mutating func run() throws(Finding) {
@@ -67,7 +67,7 @@ private struct FuzzedClient {
     let contact = MasterContact(
       master: MasterIdentity(name: "master-1", incarnation: Incarnation(1_000)), requests: "tcp://r",
       timelines: "tcp://t")
-    let locate = lastLocate
+    let locate = lastLocate.number
     try turn { $0.onRouter(.located(number: locate, contact), at: $1, into: &$2) }
     guard let hello = sent.first else { return }
     let welcome = Welcome(master: contact.master, account: AccountID(0), isNew: false, head: EventID(draw.number()))
@@ -79,7 +79,7 @@ private struct FuzzedClient {
     case 0:
       _ = draw.byte()
       guard let reply = try? Wire.decodeReply(draw.chunk()) else { return }
-      try turn { $0.onReply(reply, at: $1, into: &$2) }
+      try hear(reply)
     case 1:
       _ = draw.byte()
       guard let reply = try? Wire.decodeRouterReply(draw.chunk()) else { return }
@@ -92,12 +92,12 @@ private struct FuzzedClient {
     case 6:
       let reply: RouterReply =
         switch draw.below(5) {
-        case 0: .unavailable(number: lastLocate, retryAfter: draw.number32())
-        case 1: .refused(number: lastLocate, draw.refusal())
+        case 0: .unavailable(number: lastLocate.number, retryAfter: draw.number32())
+        case 1: .refused(number: lastLocate.number, draw.refusal())
         case 2: .roster(draw.roster())
         default:
           .located(
-            number: lastLocate,
+            number: lastLocate.number,
             MasterContact(master: draw.master(), requests: draw.endpoint(), timelines: draw.endpoint()))
         }
       guard let heard = try? Wire.decodeRouterReply(Wire.encode(reply)) else { return }
@@ -167,6 +167,12 @@ private struct FuzzedClient {
         Welcome(master: draw.master(), account: AccountID(0), isNew: draw.flag(), head: EventID(draw.number())))
     }
     guard let reply = try? Wire.decodeReply(Wire.encode(Reply(number: number, body: body))) else { return }
+    try hear(reply)
+  }
+
+  private mutating func hear(_ reply: Reply) throws(Finding) {
+    // At a limit a master has done nothing, and may be asked again under the same number.
+    if case .refused(let refusal) = reply.body, refusal.code == .limit { sent.removeAll { $0.number == reply.number } }
     try turn { $0.onReply(reply, at: $1, into: &$2) }
   }
 
@@ -215,8 +221,10 @@ private struct FuzzedClient {
     switch action {
     case .toRouter(let request):
       guard case .locate(let locate) = request else { throw Finding("a client has no business saying \(request)") }
-      try hold(locate.number > lastLocate, "Locates are to be counted up")
-      lastLocate = locate.number
+      // A question about a suspect keeps its number until it is answered.
+      let isRepeated = locate.suspect != nil && (locate.number, locate.suspect) == lastLocate
+      try hold(locate.number > lastLocate.number || isRepeated, "Locates are to be counted up")
+      lastLocate = (locate.number, locate.suspect)
       try hold(
         (try? Wire.decodeRouterRequest(Wire.encode(request))) == request, "what no router understands: \(request)")
     case .connect:
@@ -233,7 +241,6 @@ private struct FuzzedClient {
       try hold((try? Wire.decodeRequest(Wire.encode(request))) == request, "what no master understands: \(request)")
       try hold(!sent.contains { $0.number == request.number }, "\(request.number) is sent twice to one master")
       sent.append(request)
-    case .keep: break
     case .subscribe(let topic): subscribed.append(topic)
     case .unsubscribe(let topic):
       try hold(subscribed.contains(topic), "unsubscribed and never subscribed")
@@ -247,7 +254,7 @@ private struct FuzzedClient {
         try hold(shown[token, default: .zero] < post.id, "\(post.id) is shown twice, or out of order")
         shown[token] = post.id
       }
-    case .note: break
+    case .note, .keep: break
     }
   }
 }

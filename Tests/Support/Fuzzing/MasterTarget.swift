@@ -66,8 +66,8 @@ private struct FuzzedMaster {
 
   private var append: (events: [Event], after: EventID)?
   private var catchUp: EventID?
-  private var reads: [(id: ReadID, query: LogQuery)] = []
   private var passwords: [(id: PasswordJobID, job: PasswordJob)] = []
+  private var reads: [(id: ReadID, query: LogQuery)] = []
   private var topics: [Topic: UInt64] = [:]
   private var mesh: Set<RosterMember> = []
   private var hasExited = false
@@ -108,13 +108,13 @@ private struct FuzzedMaster {
       let request = Request(number: max(1, draw.number()), body: requestBody())
       // Only what a decoder lets through is heard.
       guard let heard = try? Wire.decodeRequest(Wire.encode(request)) else { return }
-      try turn { $0.onRequest(heard, from: peer, at: $1, into: &$2) }
+      try hear(heard, from: peer)
     case 5:
       let peer = PeerID(UInt32(draw.below(6)))
       guard let request = try? Wire.decodeRequest(draw.chunk()) else {
         return try turn { core, _, actions in core.onMalformed(from: peer, into: &actions) }
       }
-      try turn { $0.onRequest(request, from: peer, at: $1, into: &$2) }
+      try hear(request, from: peer)
     case 6:
       let peer = PeerID(UInt32(draw.below(6)))
       try turn { core, _, actions in core.onUnreachable(peer, into: &actions) }
@@ -150,7 +150,7 @@ private struct FuzzedMaster {
     case 16: try finishCatchUp(failing: draw.below(8) == 0)
     case 17:
       try finishRead(failing: draw.below(8) == 0)
-      try finishPasswords(failing: draw.below(8) == 0)
+      try finishPassword()
     case 18:
       let topic = topic()
       try turn { core, _, actions in core.abandon([topic], into: &actions) }
@@ -159,15 +159,57 @@ private struct FuzzedMaster {
     }
   }
 
+  private mutating func hear(_ request: Request, from peer: PeerID) throws(Finding) {
+    guard case .hello(var hello) = request.body else {
+      return try turn { $0.onRequest(request, from: peer, at: $1, into: &$2) }
+    }
+    if draw.flag() { hello.key = PeerKey("k\(draw.below(2))") }
+    let holder: TokenClaims.Holder =
+      draw.below(16) == 0
+      ? .operatorOfCluster : .account(AccountID(UInt32(draw.below(4))), generation: EventID(draw.number()))
+    let expires = draw.below(8) == 0 ? Int64(bitPattern: draw.number()) : wall.milliseconds + Int64(draw.byte())
+    // What a token says, if it is one that this cluster has sealed.
+    let claims =
+      draw.flag()
+      ? nil
+      : TokenClaims(
+        id: TokenID(high: 0, low: UInt64(draw.below(4))), holder: holder, expires: Timestamp(milliseconds: expires))
+    let address = PeerAddress(network: draw.pick(["127.0.0.1", "10.0.0.1", "10.0.0.2"]), isLoopback: draw.flag())
+    let (said, now) = (hello, wall)
+    try turn {
+      $0.onHello(
+        said, number: request.number, from: peer, address: address, claims: claims, at: $1, wall: now, into: &$2)
+    }
+  }
+
+  private mutating func finishPassword() throws(Finding) {
+    guard !passwords.isEmpty else { return }
+    let (id, job) = passwords.removeFirst()
+    let outcome: PasswordOutcome
+    switch (draw.below(8), job) {
+    case (0, _): outcome = .failed("no memory")
+    case (_, .hash): outcome = .hashed(PasswordHash(phc: "hash"))
+    case (let choice, .verify): outcome = choice < 4 ? .right : .wrong
+    }
+    try turn { $0.onPassword(id, outcome, at: $1, into: &$2) }
+  }
+
+  private mutating func proof() -> Proof? {
+    switch draw.below(4) {
+    case 0: nil
+    case 1: .token(SessionToken(bytes: draw.chunk()))
+    default: .password(Password(draw.pick(["the password", "short", ""])))
+    }
+  }
+
   private mutating func requestBody() -> Request.Body {
-    switch draw.below(12) {
+    switch draw.below(14) {
     case 0, 1:
-      var hello = Hello(
-        version: draw.below(8) == 0 ? draw.number32() : Hello.currentVersion, client: ClientID(draw.number()),
-        user: draw.name(), register: draw.below(4) != 0, newest: EventID(draw.below(4) == 0 ? draw.number() : 0),
-        proof: draw.below(8) == 0 ? nil : .password(Password(draw.below(4) == 0 ? "wrong" : "right")))
-      if draw.flag() { hello.key = PeerKey("k\(draw.below(2))") }
-      return .hello(hello)
+      return .hello(
+        Hello(
+          version: draw.below(8) == 0 ? draw.number32() : Hello.currentVersion, client: ClientID(draw.number()),
+          user: draw.name(), register: draw.below(4) != 0, newest: EventID(draw.below(4) == 0 ? draw.number() : 0),
+          proof: proof()))
     case 2, 3: return .post(text: draw.text())
     case 4: return .follow(name: draw.name())
     case 5: return .unfollow(name: draw.name())
@@ -176,6 +218,10 @@ private struct FuzzedMaster {
     case 7: return .timeline(draw.query(near: core.head))
     case 8, 9: return .watch(draw.timeline())
     case 10: return .unwatch(topic())
+    case 11:
+      return .changePassword(
+        PasswordChange(old: Password("the password"), new: Password(draw.pick(["another one", "", "x"]))))
+    case 12: return .logout(everywhere: draw.flag())
     default: return draw.below(4) == 0 ? .bye : .ping
     }
   }
@@ -261,22 +307,6 @@ private struct FuzzedMaster {
     try turn { $0.onCatchUp(.read(events), more: events.count == limit, at: $1, into: &$2) }
   }
 
-  private static func hash(_ password: Password) -> PasswordHash { PasswordHash(phc: "hash of \(password.text)") }
-
-  /// What hashing a password comes to; it is cheap here.
-  private mutating func finishPasswords(failing: Bool) throws(Finding) {
-    for (id, job) in passwords {
-      let outcome: PasswordOutcome =
-        switch job {
-        case _ where failing: .failed("no memory")
-        case .hash(let password): .hashed(Self.hash(password))
-        case .verify(let password, let hash): hash == Self.hash(password) ? .right : .wrong
-        }
-      passwords.removeAll { $0.id == id }
-      try turn { $0.onPassword(id, outcome, at: $1, into: &$2) }
-    }
-  }
-
   private mutating func finishRead(failing: Bool) throws(Finding) {
     guard !reads.isEmpty else { return }
     let (id, query) = reads.removeFirst()
@@ -328,11 +358,11 @@ private struct FuzzedMaster {
   private mutating func fallSilent() throws(Finding) {
     guard !isMisled else { return }
     var rounds = 0
-    while !hasExited, append != nil || catchUp != nil || !reads.isEmpty {
+    while !hasExited, append != nil || catchUp != nil || !reads.isEmpty || !passwords.isEmpty {
       try finishAppend(failing: false)
       try finishCatchUp(failing: false)
       try finishRead(failing: false)
-      try finishPasswords(failing: false)
+      try finishPassword()
       rounds += 1
       try hold(rounds < 10_000, "the log is asked for ever")
     }
@@ -341,7 +371,7 @@ private struct FuzzedMaster {
       try finishAppend(failing: false)
       try finishCatchUp(failing: false)
       try finishRead(failing: false)
-      try finishPasswords(failing: false)
+      try finishPassword()
     }
     guard !hasExited else { return }
     try hold(!core.isServing || core.sessionCount == 0, "\(core.sessionCount) sessions after 30 s of silence")
@@ -359,7 +389,7 @@ private struct FuzzedMaster {
       let reply = Reply(number: number, body: .welcome(welcome))
       try hold((try? Wire.decodeReply(Wire.encode(reply))) == reply, "a welcome that no client understands: \(reply)")
     case .password(let id, let job):
-      try hold(!passwords.contains { $0.id == id }, "two looks at passwords under one number")
+      try hold(!passwords.contains { $0.id == id }, "two passwords to look at under one number")
       passwords.append((id, job))
     case .publish(let post, let positions):
       let entry = Wire.encodeUpdateEntry(post)

@@ -1,0 +1,119 @@
+// How many connections an address may have.
+
+import Core
+import Glibc
+import Model
+import Synchronization
+import Testing
+
+@testable import Node
+
+@Suite struct ConnectionBookTests {
+  /// Where descriptors lead to, as the kernel would tell.
+  private final class Kernel: Sendable {
+    let addresses = Mutex<[Int32: String]>([:])
+
+    func open(_ descriptor: Int32, _ address: String) { addresses.withLock { $0[descriptor] = address } }
+    func close(_ descriptor: Int32) { addresses.withLock { $0[descriptor] = nil } }
+  }
+
+  private func book(_ kernel: Kernel, limit: Int, ofLoopback: Int = 1, pause: Duration = .zero) -> ConnectionBook {
+    var limits = OperatorLimits()
+    limits.connectionsPerAddress = limit
+    limits.connectionsPerLoopback = ofLoopback
+    return ConnectionBook(limits: limits, pause: pause) { descriptor in
+      kernel.addresses.withLock { $0[descriptor] }
+    }
+  }
+
+  @Test func theOneTooManyIsRefusedAndOthersAreNot() {
+    let kernel = Kernel()
+    let book = book(kernel, limit: 3)
+    for descriptor: Int32 in 1...3 {
+      kernel.open(descriptor, "10.0.0.1")
+      book.accepted(descriptor, at: .requests)
+      #expect(book.admits("10.0.0.1"))
+    }
+    kernel.open(4, "10.0.0.1")
+    book.accepted(4, at: .timelines)
+    #expect(!book.admits("10.0.0.1"))
+    #expect(book.admits("10.0.0.2"))
+    kernel.close(2)
+    book.ended(2, at: .requests)
+    #expect(book.admits("10.0.0.1"))
+  }
+
+  @Test func anEndThatNobodyToldIsFoundOut() {
+    let kernel = Kernel()
+    let book = book(kernel, limit: 2)
+    for descriptor: Int32 in 1...3 {
+      kernel.open(descriptor, "10.0.0.1")
+      book.accepted(descriptor, at: .requests)
+    }
+    #expect(!book.admits("10.0.0.1"))
+    // One ends, and another address has its descriptor.
+    kernel.open(1, "10.0.0.9")
+    #expect(book.admits("10.0.0.1"))
+    // Its own end comes late, and counts for nothing any more.
+    book.ended(1, at: .requests)
+    #expect(book.admits("10.0.0.1"))
+  }
+
+  @Test func aDescriptorUsedAgainCountsOnce() {
+    let kernel = Kernel()
+    let book = book(kernel, limit: 1)
+    kernel.open(1, "10.0.0.1")
+    for _ in 0..<5 { book.accepted(1, at: .requests) }
+    #expect(book.admits("10.0.0.1"))
+  }
+
+  /// All that a flood costs is a look at two numbers a handshake.
+  @Test func aFloodIsNotLookedThroughEachTime() {
+    let kernel = Kernel()
+    let book = book(kernel, limit: 2, pause: .seconds(60))
+    for descriptor: Int32 in 1...3 {
+      kernel.open(descriptor, "10.0.0.1")
+      book.accepted(descriptor, at: .requests)
+    }
+    kernel.close(1)
+    #expect(book.admits("10.0.0.1"))
+    kernel.open(1, "10.0.0.1")
+    book.accepted(1, at: .requests)
+    kernel.close(1)
+    #expect(!book.admits("10.0.0.1"))
+    book.ended(1, at: .requests)
+    #expect(book.admits("10.0.0.1"))
+  }
+
+  @Test(arguments: ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"])
+  func thisMachineHasALimitOfItsOwn(address: String) {
+    let kernel = Kernel()
+    let book = book(kernel, limit: 2, ofLoopback: 5)
+    for descriptor: Int32 in 1...6 {
+      #expect(book.admits(address))
+      kernel.open(descriptor, address)
+      book.accepted(descriptor, at: .requests)
+    }
+    #expect(!book.admits(address))
+  }
+
+  @Test func theKernelTellsWhereAConnectionComesFrom() {
+    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    let isReady = withUnsafeMutablePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(listener, $0, size) == 0 && listen(listener, 1) == 0 && getsockname(listener, $0, &size) == 0
+          && connect(client, $0, size) == 0
+      }
+    }
+    #expect(isReady)
+    let accepted = accept(listener, nil, nil)
+    #expect(ConnectionBook.peerAddress(accepted) == "127.0.0.1")
+    for descriptor in [accepted, client, listener] { close(descriptor) }
+    #expect(ConnectionBook.peerAddress(accepted) == nil)
+  }
+}
