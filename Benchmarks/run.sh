@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds, measures Tiny SNS and its peers in turn, and writes the figures into BENCHMARKS.md.
-#   sh Benchmarks/run.sh [--runs 5] [--seconds 4] [--only PART]...   (parts: see `tinysns bench compare --help`)
+#   sh Benchmarks/run.sh [--runs 3] [--seconds 5] [--only PART]...   (parts: see `tinysns bench compare --help`)
 set -eu
 cd "$(dirname "$0")/.."
 swift build -c release --product tinysns >&2

@@ -13,7 +13,9 @@ struct Bench: ParsableCommand {
     abstract: "Measure the service, on a cluster started for it.",
     discussion: """
       Each benchmark starts a cluster in a temporary folder, and stops it at the end. Loads are processes of their own; where a \
-      rate is given, times count from when a request was due, not from when it could be sent.
+      rate is given, times count from when a request was due, not from when it could be sent. Stopped by SIGINT, SIGTERM or SIGHUP, a \
+      benchmark stops what it has started and ends with 128 + the signal; killed by SIGKILL, it leaves its cluster running \
+      (`tinysns down --topology FOLDER/topology.yaml` stops it).
       """,
     subcommands: [
       BenchPost.self, BenchFanout.self, BenchMixed.self, BenchTimeline.self, BenchFailover.self, BenchStart.self,
@@ -62,6 +64,7 @@ struct Bench: ParsableCommand {
 
   /// Runs a load in a process of its own.
   static func run(_ plan: LoadPlan) throws -> LoadReport {
+    BenchCleanup.begin()
     let process = Process()
     process.executableURL = URL(fileURLWithPath: try program())
     var arguments = ["bench", "load", String(decoding: try JSONEncoder().encode(plan), as: UTF8.self)]
@@ -81,6 +84,7 @@ struct Bench: ParsableCommand {
     try process.run()
     let data = output.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
+    BenchCleanup.begin()  // stopped rather than failed
     guard process.terminationStatus == 0 else { throw Failure("a load failed") }
     let report = try JSONDecoder().decode(LoadReport.self, from: data)
     if let error = report.error { throw Failure("a load failed: \(error)") }

@@ -5,6 +5,7 @@ import Foundation
 import Model
 import Node
 import Runtime
+import Synchronization
 import Topology
 import ZeroMQ
 
@@ -24,6 +25,7 @@ final class BenchCluster: @unchecked Sendable {
     folder = "\(root)/tinysns-bench-\(getpid())-\(UInt16.random(in: .min ... .max))"
     try FileManager.default.createDirectory(atPath: folder!, withIntermediateDirectories: true)
     let path = folder! + "/topology.yaml"
+    BenchCleanup.note(folder: folder!)
     let text = """
       router: { port: \(try PortCheck.freePort()) }
       hosts:
@@ -66,6 +68,7 @@ final class BenchCluster: @unchecked Sendable {
   }
 
   private func run(_ command: String, _ arguments: String...) throws {
+    BenchCleanup.begin()
     let process = Process()
     process.executableURL = URL(fileURLWithPath: try Bench.program())
     process.arguments = [command] + arguments + ["--topology", deployment.path]
@@ -115,27 +118,92 @@ final class BenchCluster: @unchecked Sendable {
   }
 }
 
-/// Stops a benchmark's clusters when it is interrupted.
+/// Leaves nothing behind when a benchmark is interrupted: its child processes and clusters are stopped, its folders removed.
 enum BenchCleanup {
-  nonisolated(unsafe) private static var paths: [String] = []
-  nonisolated(unsafe) private static var sources: [any DispatchSourceSignal] = []
+  private struct Left {
+    var topologies: [String] = []
+    var folders: [String] = []
+    var isArmed = false
+    var isEnding = false
+  }
 
-  static func note(_ path: String) {
-    paths.append(path)
-    guard sources.isEmpty else { return }
-    for number in [SIGINT, SIGTERM] {
-      signal(number, SIG_IGN)
-      let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-      source.setEventHandler {
-        for path in paths {
-          guard let deployment = try? Deployment(path: path) else { continue }
-          _ = ClusterStop(folder: deployment.folder).stop(within: .seconds(2))
-          try? FileManager.default.removeItem(atPath: (path as NSString).deletingLastPathComponent)
-        }
-        exit(128 + number)
+  private static let left = Mutex(Left())
+  /// Both ends of a pipe; the signal's handler writes to it.
+  nonisolated(unsafe) private static var bell: [Int32] = [-1, -1]
+
+  /// Notes a cluster, which is to be stopped before its folder is removed.
+  static func note(_ topology: String) {
+    begin()
+    left.withLock { $0.topologies.append(topology) }
+  }
+
+  /// Notes a file or folder that is to be removed.
+  static func note(folder: String) {
+    begin()
+    left.withLock { $0.folders.append(folder) }
+  }
+
+  /// Called before anything is started. Doesn't return once the benchmark has been interrupted.
+  static func begin() {
+    let (isFirst, isEnding) = left.withLock { left in
+      defer { left.isArmed = true }
+      return (!left.isArmed, left.isEnding)
+    }
+    if isEnding { waitForTheEnd() }
+    guard isFirst, pipe(&bell) == 0 else { return }
+    for end in bell { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    // The main thread may come to its end, because all that it waits for is being stopped, before everything is.
+    atexit { if BenchCleanup.left.withLock({ $0.isEnding }) { BenchCleanup.waitForTheEnd() } }
+    Thread.detachNewThread {
+      var number: UInt8 = 0
+      while read(bell[0], &number, 1) != 1 {}
+      stopAll()
+      _exit(128 + Int32(number))
+    }
+    // A handler: processes started from here would inherit it if the signals were ignored or blocked.
+    for number in [SIGINT, SIGTERM, SIGHUP] {
+      signal(number) {
+        var number = UInt8($0)
+        _ = write(BenchCleanup.bell[1], &number, 1)
       }
-      source.resume()
-      sources.append(source)
+    }
+  }
+
+  private static func waitForTheEnd() -> Never { while true { sleep(1_000) } }
+
+  private static func stopAll() {
+    let (topologies, folders) = left.withLock {
+      $0.isEnding = true
+      return ($0.topologies, $0.folders)
+    }
+    // Children first: one of them may be starting a cluster. A benchmark among them stops its own.
+    var deadline = Clock.now() + .seconds(8)
+    while !children().isEmpty, Clock.now() < deadline {
+      for pid in children() { kill(pid, SIGTERM) }
+      usleep(100_000)
+    }
+    deadline = Clock.now() + .seconds(1)
+    while !children().isEmpty, Clock.now() < deadline {
+      for pid in children() { kill(pid, SIGKILL) }
+      usleep(20_000)
+    }
+    for path in topologies {
+      guard FileManager.default.fileExists(atPath: path), let deployment = try? Deployment(path: path) else { continue }
+      _ = ClusterStop(folder: deployment.folder).stop(within: .seconds(3))
+      try? FileManager.default.removeItem(atPath: (path as NSString).deletingLastPathComponent)
+    }
+    for folder in folders { try? FileManager.default.removeItem(atPath: folder) }
+  }
+
+  /// The processes that this one has started and that have not ended.
+  private static func children() -> [Int32] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+    return names.compactMap { Int32($0) }.filter { pid in
+      guard let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
+        let end = text.lastIndex(of: ")")
+      else { return false }
+      let fields = text[text.index(after: end)...].split(separator: " ")
+      return fields.count > 1 && fields[0] != "Z" && fields[1] == "\(getpid())"
     }
   }
 }

@@ -15,11 +15,12 @@ struct BenchCompare: ParsableCommand {
       Peers: libzmq's PUB socket alone, Redis and NATS, each if it is installed. Loads, receivers, message sizes, connections and \
       windows are the same for all.
       """)
-  @Option(help: "Rounds; medians are told.") var runs = 5
-  @Option(help: "Seconds of each measurement.") var seconds = 4.0
+  @Option(help: "Rounds; medians are told.") var runs = 3
+  @Option(help: "Seconds of each measurement.") var seconds = 5.0
   @Option(help: "The file to write; its text above the first table is kept.", completion: .file()) var output =
     "BENCHMARKS.md"
-  @Option(help: "Only these: fanout, post, latency, timeline, failover, start, storm, idle.") var only: [String] = []
+  @Option(help: "Only these: fanout, post, latency, security, timeline, failover, start, storm, idle.") var only:
+    [String] = []
   @Option(help: "Where clusters and peers keep their files.") var folder: String?
   @Option(help: "Posts in the long log.") var posts = 1_000_000
   @Option(help: "Kills of the failover benchmark.") var kills = 100
@@ -37,7 +38,7 @@ struct BenchCompare: ParsableCommand {
 
 /// All figures by name, and the table made of them.
 struct Comparison {
-  static let parts = ["fanout", "post", "latency", "timeline", "failover", "start", "storm", "idle"]
+  static let parts = ["fanout", "post", "latency", "security", "timeline", "failover", "start", "storm", "idle"]
 
   let runs: Int
   let seconds: Double
@@ -77,22 +78,53 @@ struct Comparison {
       Terminal.complain("\(name) is not installed: left out")
       missing.append("\(name) is not installed")
     }
+    Terminal.write(
+      "About \(Int((estimate(parts) / 60).rounded(.up))) minutes.\n", to: STDERR_FILENO)
     for _ in 1...runs {
       if parts.contains("fanout") { for watchers in [100, 1_000, 5_000] { fanout(watchers) } }
       attempt("fdatasync") { try $0.disk() }
       if parts.contains("post") { for count in [1, 50, 800] { post(count) } }
       if parts.contains("latency") { attempt("latency") { try $0.latency() } }
+      if parts.contains("security") { for security in Self.securities { encrypted(security) } }
     }
+    if parts.contains("security") { for security in Self.securities { encryptedLives(security) } }
     if parts.contains("timeline") { attempt("timeline") { try $0.timeline() } }
     if parts.contains("start") { attempt("start") { try $0.start() } }
     if parts.contains("failover") { attempt("failover") { try $0.failover() } }
-    if parts.contains("storm") { for _ in 1...min(runs, 3) { attempt("storm") { try $0.storm() } } }
+    if parts.contains("storm") { for _ in 1...storms { attempt("storm") { try $0.storm() } } }
     if parts.contains("idle") { attempt("idle") { try $0.idle() } }
   }
 
-  private func cluster(_ masters: Int = 1, _ lines: [String] = []) throws -> BenchCluster {
-    try BenchCluster(masters: masters, in: folder, lines: lines)
+  private func cluster(_ masters: Int = 1, security: Topology.Security = .none) throws -> BenchCluster {
+    try BenchCluster(masters: masters, in: folder, security: security)
   }
+
+  /// About how many seconds these parts take: what is measured, and for each measurement what it took to start, log in and stop on two
+  /// cores.
+  private func estimate(_ parts: [String]) -> Double {
+    let measurement = seconds + 3
+    let round = measurement * Double(runs)
+    let storm = 20 * Double(storms)
+    func time(_ part: String) -> Double {
+      switch part {
+      case "fanout": round * 15
+      case "post": round * 9
+      case "latency": round
+      case "security": round * 8 + 2 * (Double(securityKills) * 1.2 + storm)
+      case "timeline": round * 4 + Double(posts) / 30_000 + 30
+      case "start": 2 * Double(runs)
+      case "failover": Double(kills) * 1.2
+      case "storm": storm
+      case "idle": 45
+      default: 0
+      }
+    }
+    return parts.reduce(2 * Double(runs)) { $0 + time($1) }
+  }
+
+  private var storms: Int { min(runs, 3) }
+  private var securityKills: Int { min(kills, 30) }
+  private static let securities = [Topology.Security.none, .curve]
 
   // MARK: Parts
 
@@ -167,15 +199,56 @@ struct Comparison {
     }
   }
 
-  private mutating func latency() throws {
-    let cluster = try cluster()
+  private mutating func latency() throws { try latency(.none, "latency") }
+
+  private mutating func latency(_ security: Topology.Security, _ name: String) throws {
+    let cluster = try cluster(security: security)
     var plan = try cluster.plan(.fanout, label: Bench.freshLabel("l"), seconds: seconds)
     plan.watchers = 100
     plan.rate = 1_000
     plan.inFlight = 1_000
     let report = try Bench.run(plan)
-    note("latency p50", report.times[7]?.p50_us ?? 0)
-    note("latency p99", report.times[7]?.p99_us ?? 0)
+    note("\(name) p50", report.times[7]?.p50_us ?? 0)
+    note("\(name) p99", report.times[7]?.p99_us ?? 0)
+  }
+
+  /// What is measured with and without encryption, in turn.
+  private mutating func encrypted(_ security: Topology.Security) {
+    let name = "security \(security.rawValue)"
+    for count in [50, 800] {
+      attempt("posts, security: \(security.rawValue)") { me in
+        let cluster = try me.cluster(security: security)
+        var plan = try cluster.plan(.post, label: Bench.freshLabel("p"), seconds: me.seconds)
+        (plan.sessions, plan.inFlight) = (8, count)
+        let report = try Bench.run(plan)
+        me.note("\(name) post \(count)", report.requestRate)
+        me.note("\(name) post \(count) p50", report.times[0]?.p50_us ?? 0)
+      }
+    }
+    attempt("fan-out, security: \(security.rawValue)") { me in
+      let cluster = try me.cluster(security: security)
+      var plan = try cluster.plan(.fanout, label: Bench.freshLabel("f"), seconds: me.seconds)
+      (plan.watchers, plan.inFlight) = (1_000, 10)
+      me.note("\(name) fanout", try Bench.run(plan).deliveryRate)
+    }
+    attempt("latency, security: \(security.rawValue)") { try $0.latency(security, "\(name) latency") }
+  }
+
+  private mutating func encryptedLives(_ security: Topology.Security) {
+    let name = "security \(security.rawValue)"
+    attempt("failover, security: \(security.rawValue)") { me in
+      for line in try me.lines(["failover", "--kills", "\(me.securityKills)", "--security", security.rawValue]) {
+        me.note("\(name) failover p50", line["p50_us"] as? Double ?? 0)
+        me.note("\(name) failover p99", line["p99_us"] as? Double ?? 0)
+      }
+    }
+    for _ in 1...storms {
+      attempt("storm, security: \(security.rawValue)") { me in
+        for line in try me.lines(["storm", "--security", security.rawValue]) {
+          me.note("\(name) storm", line["max_us"] as? Double ?? 0)
+        }
+      }
+    }
   }
 
   /// fdatasync of a write of 4 KB at the end of a file.
@@ -183,6 +256,7 @@ struct Comparison {
     let path = "\(folder)/tinysns-bench-sync-\(getpid())"
     let descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw Failure("can't write to \(folder)") }
+    BenchCleanup.note(folder: path)
     defer {
       close(descriptor)
       unlink(path)
@@ -203,7 +277,7 @@ struct Comparison {
   }
 
   private mutating func timeline() throws {
-    for count in [10_000, posts] {
+    for count in Set([10_000, 100_000, posts]).sorted() where count <= posts {
       let cluster = try cluster()
       let authors = Bench.freshLabel("a")
       let started = Clock.now()
@@ -211,6 +285,14 @@ struct Comparison {
       note("fill \(count)", Double(count) / Double((Clock.now() - started).milliseconds) * 1e3)
       sleep(3)  // the derived tables are written behind the log, and memory is given back
       note("memory \(count)", ProcessFigures.memory(try cluster.available().pid))
+      if count == 100_000, count < posts {
+        // Between the two for its memory alone: whether that goes on growing.
+        cluster.stop()
+        try cluster.start()
+        sleep(2)
+        note("memory \(count) fresh", ProcessFigures.memory(try cluster.available().pid))
+        continue
+      }
       var reader = ""
       for _ in 1...runs {
         var plan = try cluster.plan(.timeline, label: Bench.freshLabel("r"), seconds: seconds)
@@ -257,9 +339,11 @@ struct Comparison {
     process.arguments = ["bench"] + arguments + ["--json", "--folder", folder]
     let output = Pipe()
     process.standardOutput = output
+    BenchCleanup.begin()
     try process.run()
     let data = output.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
+    BenchCleanup.begin()
     guard process.terminationStatus == 0 else { throw Failure("bench \(arguments[0]) failed") }
     return try data.split(separator: UInt8(ascii: "\n")).map {
       try JSONSerialization.jsonObject(with: Data($0)) as? [String: Any] ?? [:]
@@ -309,10 +393,16 @@ struct Comparison {
     /// Whether the goal is reached, of ours and the ratio.
     var holds: (Double, Double) -> Bool
     var unit = ""
+    /// What is known of where it must end: by a calculation or a profile (BENCHMARKS.md, "Where the time goes").
+    var limit = ""
   }
 
   private func rows() -> [Row] {
     var rows: [Row] = []
+    let sync = median("fdatasync p50")
+    let gaps = figures["storm gaps"]?.max() ?? 0
+    /// So many a second, if so many share each sync.
+    func perSync(_ number: Int) -> String { sync.map { "\(BenchLine.short(Double(number) * 1e6 / $0))/s" } ?? "" }
     for watchers in [100, 1_000, 5_000] {
       let name = watchers.formatted(.number.grouping(.automatic).locale(Locale(identifier: "en_US")))
       let ours = median("fanout \(watchers) ours")
@@ -325,7 +415,11 @@ struct Comparison {
           Row(
             what: "fan-out to \(name) watchers, deliveries/s", goal: isGoal && least > 0 ? "≥ \(least) ×" : "",
             ours: ours,
-            peer: peer, theirs: median("fanout \(watchers) \(key)"), holds: { $1 >= least }))
+            peer: peer, theirs: median("fanout \(watchers) \(key)"), holds: { $1 >= least },
+            limit: key != "zmq"
+              ? ""
+              : "10 posts in flight: at most 10 a message, which costs 20 to 23 µs to send and receive: about 870,000/s on two cores"
+                + (sync == nil ? "" : "; at most \(10 * watchers) a sync: \(perSync(10 * watchers))")))
       }
     }
     for count in [1, 50, 800] {
@@ -333,7 +427,8 @@ struct Comparison {
         Row(
           what: "durable posts/s, \(count) in flight", goal: count > 1 ? "≥ 1.0 ×" : "",
           ours: median("post \(count) ours 1"),
-          peer: "Redis XADD, appendfsync always", theirs: median("post \(count) redis"), holds: { $1 >= 1 }))
+          peer: "Redis XADD, appendfsync always", theirs: median("post \(count) redis"), holds: { $1 >= 1 },
+          limit: sync == nil ? "" : "at most \(count) a sync: \(perSync(count))"))
       rows.append(
         Row(
           what: "the same, p50", goal: count == 50 ? "≤ 1.0 ×" : "", ours: median("post \(count) ours 1 p50"),
@@ -344,18 +439,19 @@ struct Comparison {
           ours: median("post \(count) ours 8"), peer: "with 1 master", theirs: median("post \(count) ours 1"),
           holds: { $1 >= 0.8 }))
     }
-    let sync = median("fdatasync p50")
     rows += [
       Row(
         what: "one post alone: acknowledged, p50", goal: "≤ 3 ×", ours: median("post 1 ours 1 p50"),
         peer: "fdatasync p50",
-        theirs: sync, holds: { $1 <= 3 }, unit: "µs"),
+        theirs: sync, holds: { $1 <= 3 }, unit: "µs", limit: "one sync: 1.0 ×"),
       Row(
         what: "post → follower at 1,000 posts/s, 100 watchers, p50", goal: "≤ 4 ×", ours: median("latency p50"),
-        peer: "fdatasync p50", theirs: sync, holds: { $1 <= 4 }, unit: "µs"),
+        peer: "fdatasync p50", theirs: sync, holds: { $1 <= 4 }, unit: "µs",
+        limit: "the rest of the sync under way and its own: about 1.5 ×"),
       Row(
         what: "the same, p99", goal: "≤ 20,000 µs", ours: median("latency p99"), peer: "fdatasync p99",
-        theirs: median("fdatasync p99"), holds: { ours, _ in ours <= 20_000 }, unit: "µs"),
+        theirs: median("fdatasync p99"), holds: { ours, _ in ours <= 20_000 }, unit: "µs",
+        limit: "the disk: a sync of its p99 holds up all posts that come meanwhile"),
       Row(
         what: "newest 20 of 1,000 followees, \(posts) posts, at the master, p99", goal: "≤ 200 µs",
         ours: median("timeline \(posts) master p99"), peer: "", theirs: nil, holds: { ours, _ in ours <= 200 },
@@ -385,29 +481,54 @@ struct Comparison {
         theirs: nil, holds: { ours, _ in ours <= 1_000 }, unit: "ms"),
       Row(
         what: "2,000 watching clients fail over at once", goal: "≤ 2,000,000 µs", ours: median("storm"), peer: "",
-        theirs: nil, holds: { ours, _ in ours <= 2_000_000 }, unit: "µs"),
+        theirs: nil, holds: { ours, _ in ours <= 2_000_000 && gaps == 0 },
+        unit: "µs", limit: "4,000 connections and handshakes, 1.8 ms of processor time a client: 1.8 s on two cores"),
       Row(
         what: "idle cluster of 8, of one core", goal: "≤ 3 %", ours: median("idle"), peer: "", theirs: nil,
-        holds: { ours, _ in ours <= 3 }, unit: "%"),
+        holds: { ours, _ in ours <= 3 }, unit: "%",
+        limit: "80 beats a second to the router, each two wake-ups: 1.5 %"),
       Row(
         what: "an idle master's memory", goal: "≤ 25 MiB", ours: median("idle memory"), peer: "", theirs: nil,
         holds: { ours, _ in ours <= 25 }, unit: "MiB"),
       Row(
         what: "memory of an idle watching client", goal: "≤ 1.2 ×", ours: median("client memory"),
         peer: "raw libzmq, ROUTER and XPUB", theirs: median("client memory libzmq"), holds: { $1 <= 1.2 }, unit: "KiB"),
-      Row(
-        what: "a master's memory with \(posts) posts, after the load", goal: "≤ 1.1 ×",
-        ours: median("memory \(posts)"), peer: "with 10,000", theirs: median("memory 10000"), holds: { $1 <= 1.1 },
-        unit: "B"),
-      Row(
-        what: "the same, freshly started", goal: "≤ 1.1 ×", ours: median("memory \(posts) fresh"), peer: "with 10,000",
-        theirs: median("memory 10000 fresh"), holds: { $1 <= 1.1 }, unit: "B"),
     ]
+    for count in Set([100_000, posts]).sorted() where count <= posts {
+      let isGoal = count == posts
+      let limit =
+        isGoal
+        ? "4.1 MB: the outcomes of 1,000 clients' last 1,024 requests, which are all there at about 10⁶ posts" : ""
+      rows += [
+        Row(
+          what: "a master's memory with \(count) posts, after the load", goal: isGoal ? "≤ 1.1 ×" : "",
+          ours: median("memory \(count)"), peer: "with 10,000", theirs: median("memory 10000"), holds: { $1 <= 1.1 },
+          unit: "B", limit: limit),
+        Row(
+          what: "the same, freshly started", goal: isGoal ? "≤ 1.1 ×" : "", ours: median("memory \(count) fresh"),
+          peer: "with 10,000", theirs: median("memory 10000 fresh"), holds: { $1 <= 1.1 }, unit: "B"),
+      ]
+    }
+    for (what, key, unit) in [
+      ("durable posts/s, 50 in flight", "post 50", ""), ("durable posts/s, 50 in flight, p50", "post 50 p50", "µs"),
+      ("durable posts/s, 800 in flight", "post 800", ""), ("durable posts/s, 800 in flight, p50", "post 800 p50", "µs"),
+      ("fan-out to 1,000 watchers, deliveries/s", "fanout", ""),
+      ("post → follower at 1,000 posts/s, 100 watchers, p50", "latency p50", "µs"),
+      ("post → follower at 1,000 posts/s, 100 watchers, p99", "latency p99", "µs"),
+      ("failover, \(securityKills) × SIGKILL, p50", "failover p50", "µs"),
+      ("failover, \(securityKills) × SIGKILL, p99", "failover p99", "µs"),
+      ("2,000 watching clients fail over at once", "storm", "µs"),
+    ] {
+      rows.append(
+        Row(
+          what: "with CURVE: \(what)", goal: "", ours: median("security curve \(key)"), peer: "ours, `security: none`",
+          theirs: median("security none \(key)"), holds: { _, _ in true }, unit: unit))
+    }
     return rows.filter { $0.ours != nil }
   }
 
   func table() -> String {
-    var lines = ["| what | goal | ours | peer | its figure | ratio | |", "|---|---|---|---|---|---|---|"]
+    var lines = ["| what | goal | ours | peer | its figure | ratio | | limit |", "|---|---|---|---|---|---|---|---|"]
     for row in rows() {
       guard let ours = row.ours else { continue }
       let ratio = row.theirs.map { $0 == 0 ? 0 : ours / $0 } ?? 0
@@ -416,7 +537,7 @@ struct Comparison {
         "| \(row.what) | \(row.goal) | \(BenchLine.short(ours))\(unit) | \(row.peer) | "
           + "\(row.theirs.map { BenchLine.short($0) + unit } ?? "") | "
           + "\(row.theirs == nil ? "" : String(format: "%.2f", ratio)) | "
-          + "\(row.goal.isEmpty ? "" : row.holds(ours, ratio) ? "reached" : "**missed**") |")
+          + "\(row.goal.isEmpty ? "" : row.holds(ours, ratio) ? "reached" : "**missed**") | \(row.limit) |")
     }
     return lines.joined(separator: "\n")
   }
@@ -521,6 +642,7 @@ final class Peer {
   private init(_ path: String, in parent: String, _ arguments: (UInt16, String) -> [String]) throws {
     port = try PortCheck.freePort()
     folder = "\(parent)/tinysns-peer-\(getpid())-\(port)"
+    BenchCleanup.note(folder: folder)
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     process = Process()
     process.executableURL = URL(fileURLWithPath: path)

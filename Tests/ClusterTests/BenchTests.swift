@@ -1,0 +1,50 @@
+// A benchmark that is stopped leaves nothing behind.
+
+import Foundation
+import Glibc
+import Testing
+
+extension RealProcesses {
+  @Suite struct BenchTests {
+    /// Processes that name this folder, or work in it.
+    private func processes(of folder: String) -> [Int32] {
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+      return names.compactMap { Int32($0) }.filter { pid in
+        let arguments = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline").map {
+          String(decoding: $0, as: UTF8.self)
+        }
+        let place = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/cwd")
+        return arguments?.contains(folder) == true || place?.hasPrefix(folder) == true
+      }
+    }
+
+    @Test(
+      "SIGTERM, SIGINT and SIGHUP end a benchmark, its loads, and its cluster", arguments: [SIGTERM, SIGINT, SIGHUP])
+    func interrupted(_ number: Int32) async throws {
+      let folder = FileManager.default.temporaryDirectory.appending(path: "tinysns-\(UUID())")
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let place = folder.appending(path: "place").path
+      try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+      let command = try Command(
+        ["bench", "post", "--masters", "2", "--seconds", "600", "--in-flight", "1", "--folder", place],
+        in: folder.path)
+      // The load is there: `bench load` is its child.
+      try await eventually("the cluster serves and the load runs") {
+        let children =
+          (try? String(contentsOfFile: "/proc/\(command.pid)/task/\(command.pid)/children", encoding: .utf8)) ?? ""
+        let isLoad = children.split(separator: " ").contains {
+          FileManager.default.contents(atPath: "/proc/\($0)/cmdline").map {
+            String(decoding: $0, as: UTF8.self).contains("\0load\0")
+          } == true
+        }
+        return isLoad && processes(of: place).count > 3
+      }
+      command.kill(number)
+      let outcome = try await command.end()
+      #expect(outcome.status == 128 + number, "\(outcome)")
+      #expect(processes(of: place).isEmpty)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: place).isEmpty)
+    }
+  }
+}
