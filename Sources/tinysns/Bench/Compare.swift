@@ -419,7 +419,7 @@ struct Comparison {
             limit: key != "zmq"
               ? ""
               : "10 posts in flight: at most 10 a message, which costs 20 to 23 µs to send and receive: about 870,000/s on two cores"
-                + (sync == nil ? "" : "; at most \(10 * watchers) a sync: \(perSync(10 * watchers))")))
+                + (sync == nil ? "" : "; about \(perSync(10 * watchers)), if 10 share each sync and it takes its p50")))
       }
     }
     for count in [1, 50, 800] {
@@ -428,7 +428,7 @@ struct Comparison {
           what: "durable posts/s, \(count) in flight", goal: count > 1 ? "≥ 1.0 ×" : "",
           ours: median("post \(count) ours 1"),
           peer: "Redis XADD, appendfsync always", theirs: median("post \(count) redis"), holds: { $1 >= 1 },
-          limit: sync == nil ? "" : "at most \(count) a sync: \(perSync(count))"))
+          limit: sync == nil ? "" : "about \(perSync(count)), if \(count) share each sync and it takes its p50"))
       rows.append(
         Row(
           what: "the same, p50", goal: count == 50 ? "≤ 1.0 ×" : "", ours: median("post \(count) ours 1 p50"),
