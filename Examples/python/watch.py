@@ -387,7 +387,7 @@ class Client:
         """Asks the router, connects, says Hello; or waits a little, and returns without a master."""
         self.attempt += 1
         self.retry_after = 0.0
-        found = self.locate()
+        found = self.locate(deadline)
         if found is not None and self.greet(*found):
             self.attempt = 0
             return
@@ -396,7 +396,7 @@ class Client:
         pause = max(self.retry_after, random.uniform(ceiling / 2, ceiling))
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
 
-    def locate(self):
+    def locate(self, deadline):
         """Where a master is that is alive now, as (master, requests, timelines); None if the router knows none."""
         self.last_locate += 1
         request = RouterRequest()
@@ -410,9 +410,11 @@ class Client:
                 return None  # the cluster has not been started yet
         with self.connect(zmq.DEALER, self.router) as socket:
             ask_at = time.monotonic()
-            deadline = ask_at + (LOCATE_TIMEOUT if self.suspect is None else SUSPECT_TIMEOUT)
+            deadline = min(deadline, ask_at + (LOCATE_TIMEOUT if self.suspect is None else SUSPECT_TIMEOUT))
             while (now := time.monotonic()) < deadline:
                 if now >= ask_at:
+                    if self.server_key is not None and self.server_key() != self.proved_key:
+                        return None  # another one has to be proved now: on a new socket
                     # Asked again under the same number, the question keeps its place at the router.
                     socket.send(request.SerializeToString())
                     ask_at = now + LOCATE_TIMEOUT

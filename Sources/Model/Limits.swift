@@ -59,6 +59,11 @@ public enum Limits {
   /// Connections that were shut out and are still known as such; they are numbered afresh, so the oldest is long gone.
   public static let shutOut = 4_096
 
+  // MARK: The router
+
+  /// Questions about one suspect that wait for its answer: of all clients of a cluster, each with one. One has a name and little else.
+  public static let questionsWaiting = 65_536
+
   // MARK: A master's sessions
 
   /// Sessions at one master. Each costs about two descriptors and a few kilobytes.

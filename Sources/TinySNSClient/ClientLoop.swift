@@ -224,6 +224,7 @@ final class LoopState {
       if session.queuedWake == wake.at { session.queuedWake = .distantFuture }
       // With thousands of sessions this thread may be late itself. Silent is only who has sent nothing until now.
       receive(.requests, wake.session, session, at: now)
+      if let link = session.routerLink { receive(from: link, at: now) }
       session.core.onTimers(at: now, into: &session.actions)
       settle(wake.session, session)
     }

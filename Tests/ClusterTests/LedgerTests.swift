@@ -88,6 +88,20 @@ import Testing
     #expect(verdict(shown: posts + [after], untilEnd: false).wrongTimelines == 1)
   }
 
+  /// An answer that was under way comes after the fault: the pause is what follows.
+  @Test func aPauseMayBeginAfterItsFault() {
+    let ledger = Ledger()
+    func at(_ milliseconds: Int64) -> Instant { Instant(nanoseconds: milliseconds * 1_000_000) }
+    for (number, time) in ([0, 10, 20, 23, 323, 330, 1_330] as [Int64]).enumerated() {
+      ledger.acknowledge("alice \(number)", as: EventID(1), asked: .zero, isUndisturbed: true, at: at(time))
+    }
+    #expect(ledger.pause(from: at(21), to: at(500)) == .milliseconds(300))
+    #expect(ledger.pause(from: at(100), to: at(500)) == .milliseconds(300), "and one that goes on")
+    #expect(ledger.pause(from: at(5), to: at(23)) == .milliseconds(10))
+    #expect(ledger.pause(from: at(21), to: at(123)) == .milliseconds(100), "not what another fault made of it")
+    #expect(ledger.pause(from: at(2_000), to: at(3_000)) == nil)
+  }
+
   @Test func whatReadersFindIsAViolation() {
     let verdict = judge { $0.blame("bob reads something wrong") }
     #expect(!verdict.isGood && verdict.findings == ["bob reads something wrong"])

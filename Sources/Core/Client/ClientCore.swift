@@ -550,7 +550,11 @@ public struct ClientCore: Sendable {
       guard number == locateNumber else { return }
       switch phase {
       case .locating: wait(atLeast: .milliseconds(Int64(retryAfter)), at: now, into: &actions)
-      case .greeting where suspectSince != nil, .serving where suspectSince != nil:
+      case .serving where suspectSince != nil:
+        // There is no other master, or the router has just been started. This one may yet answer; and a session is not given up for nothing.
+        suspectSince = nil
+        nextSuspicion = now + max(.milliseconds(Int64(retryAfter)), min(suspicionDelay / 2, .seconds(1)))
+      case .greeting where suspectSince != nil:
         leave(.noAnswer, at: now, into: &actions)
         wait(atLeast: .milliseconds(Int64(retryAfter)), at: now, into: &actions)
       default: return
@@ -810,6 +814,7 @@ public struct ClientCore: Sendable {
 
   /// What the master was suspected for is over: the next suspicion is the first again.
   private mutating func trust() {
+    suspectSince = nil
     failures = 0
     failedMaster = nil
     suspicionDelay = .zero

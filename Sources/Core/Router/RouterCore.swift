@@ -269,6 +269,11 @@ public struct RouterCore: Sendable {
   private mutating func onLocate(
     _ locate: Locate, from peer: PeerID, at now: Instant, into actions: inout [RouterAction]
   ) {
+    guard locate.user.utf8.count <= Limits.nameBytes else {
+      let refusal = Refusal(.invalidText, "the name is longer than \(Limits.nameBytes) bytes")
+      actions.append(.send(.refused(number: locate.number, refusal), to: peer))
+      return
+    }
     guard let suspect = locate.suspect, let member = members[suspect.name], member.identity == suspect, member.isAlive
     else {
       answer(locate, to: peer, avoiding: nil, at: now, into: &actions)
@@ -276,12 +281,14 @@ public struct RouterCore: Sendable {
     }
     // A client's word evicts nobody: the suspect is asked.
     let question = Question(peer: peer, locate: locate)
-    if let probe = probes[suspect.name] {
-      guard probe.waiting.count < Limits.sessions || probe.waiting.contains(question) else {
+    if let index = probes.index(forKey: suspect.name) {
+      // In place: a copy of all who wait, for each who joins them, would take a router a second when thousands do.
+      let hasRoom = probes.values[index].waiting.count < Limits.questionsWaiting
+      guard hasRoom || probes.values[index].waiting.contains(question) else {
         actions.append(.send(.unavailable(number: locate.number, retryAfter: 100), to: peer))
         return
       }
-      probes[suspect.name]!.waiting.append(question)
+      probes.values[index].waiting.append(question)
       return
     }
     nextNonce += 1

@@ -119,7 +119,7 @@ public struct RouterServer: ~Copyable {
     try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
     var ready: [Ready] = []
     var nextBeat = Clock.now()
-    var planned: Instant?
+    var planned: Instant? = nextBeat
     while true {
       let wake = min(core.nextWake ?? .distantFuture, nextBeat)
       try poller.wait(nanoseconds: max(0, (wake - Clock.now()).nanoseconds), into: &ready)

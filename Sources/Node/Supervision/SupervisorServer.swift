@@ -136,9 +136,9 @@ public struct SupervisorServer: ~Copyable {
     var ready: [Ready] = []
     var nextBeat = options.supervisor == nil ? Instant.distantFuture : Clock.now()
     var nextTick = tickInterval == nil ? Instant.distantFuture : Clock.now()
-    var planned: Instant?
     core.start(into: &actions)
     try carryOut()
+    var planned: Instant? = min(core.nextWake ?? .distantFuture, min(nextBeat, nextTick))
     while !hasExited {
       let wake = min(core.nextWake ?? .distantFuture, min(nextBeat, nextTick))
       let pause = wake == .distantFuture ? nil : (wake - Clock.now()).nanoseconds

@@ -456,7 +456,8 @@ final class TimelineChecker {
     // In some runs the masters hear of each other's commits late. Then what comes is more at once, and where queues are short some of it finds
     // no room: a master finds it in the log, where it looks once a second, and a client by its ping.
     let network = world.settings.network
-    let isLost = network.meshLag > .zero && world.network.lossAt >= durableAt
+    let isLost =
+      network.meshLag > .zero && (watch.client.lossAt >= durableAt || world.masters.contains { $0.lossAt >= durableAt })
     let lag = network.meshLag + (isLost ? .milliseconds(1_250) : .zero)
     if world.now - durableAt > Self.promptness + lag {
       world.fail(

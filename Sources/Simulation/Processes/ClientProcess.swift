@@ -205,7 +205,7 @@ final class ClientProcess: Process {
         world.checkers.timelines.onUnwatch(token, by: self)
         return
       }
-      if unwatched.contains(token) { return }
+      if unwatched.remove(token) != nil { return }
       world.note([self], 40, Int(token.rawValue)) { "request \(token.rawValue) ends: \(outcome)" }
       guard let asked = asked.removeValue(forKey: token) else {
         world.fail("each request ends once", "\(name): request \(token.rawValue) ended again: \(outcome)", [self])

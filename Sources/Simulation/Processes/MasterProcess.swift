@@ -306,7 +306,7 @@ final class MasterProcess: Process {
       guard link.queuedToDialer < world.settings.network.updatesQueued else {
         bytes = bytes ?? []
         world.meet(.updateDroppedAtTheMark)
-        world.network.lossAt = world.now
+        link.dialer.lossAt = world.now
         world.note([self, link.dialer], 34, Int(id.rawValue)) { "drops update \(position.sequence)" }
         continue
       }
@@ -325,7 +325,7 @@ final class MasterProcess: Process {
     for link in subscribers where link.kind == .mesh && link.isUp && link.isSubscribedToAll {
       guard link.queuedToDialer < world.settings.network.updatesQueued else {
         world.meet(.meshBatchLost)
-        world.network.lossAt = world.now
+        link.dialer.lossAt = world.now
         continue
       }
       world.network.reply(bytes, on: link, peer: link.peer, from: self)

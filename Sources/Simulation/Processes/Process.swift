@@ -45,6 +45,8 @@ class Process {
   /// Since when its connection to the router stands, at least.
   final var reachableSince = Instant.zero
   final var isSlow = false
+  /// When something for it last found no room in a PUB socket's queue.
+  final var lossAt = Instant.zero
   /// After so many more actions, something happens to it.
   final var trap: (actions: Int, spring: () -> Void)?
 

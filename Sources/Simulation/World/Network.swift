@@ -112,8 +112,6 @@ final class Network {
     return max(troubleUntil[one * hosts + other], troubleUntil[other * hosts + one], congestionEnded)
   }
   var congestionEnded = Instant.zero
-  /// When an update or a commit last found no room in a PUB socket's queue.
-  var lossAt = Instant.zero
 
   /// What is sent on a connection that the other side has forgotten is answered with a reset.
   private func provoke(_ link: Link) {

@@ -64,6 +64,10 @@ final class FaultInjector: @unchecked Sendable {
   private var random: RandomSource
   /// Everything that was killed or frozen here.
   private(set) var tormented: Set<Int32> = []
+  /// Those that were thawed, and until when a supervisor may still take their silence for their end.
+  private var thawed: [Int32: Instant] = [:]
+  /// Where the supervisors' logs ended when those were as good as new: deaths that stand after that are unexplained.
+  private var recovered: [Int32: [String: UInt64]] = [:]
   private(set) var injected: [(fault: Fault, at: Instant)] = []
   private let log: (String) -> Void
   /// How long the processes' logs were before.
@@ -73,12 +77,31 @@ final class FaultInjector: @unchecked Sendable {
     self.deployment = deployment
     self.random = random
     self.log = log
-    var offsets: [String: UInt64] = [:]
+    offsets = Self.sizes(of: deployment)
+  }
+
+  /// Of the processes' logs.
+  private static func sizes(of deployment: Deployment) -> [String: UInt64] {
+    var sizes: [String: UInt64] = [:]
     for name in deployment.processNames {
       let attributes = try? FileManager.default.attributesOfItem(atPath: deployment.folder.log(of: name))
-      offsets[name] = attributes?[.size] as? UInt64
+      sizes[name] = attributes?[.size] as? UInt64
     }
-    self.offsets = offsets
+    return sizes
+  }
+
+  private func thaw(_ pid: Int32) {
+    kill(pid, SIGCONT)
+    thawed[pid] = Clock.now() + deployment.timing.hangTimeout * 2
+  }
+
+  /// Looks who has been well again for long enough.
+  private func noteRecoveries() {
+    let now = Clock.now()
+    for (pid, time) in thawed where time <= now {
+      thawed[pid] = nil
+      recovered[pid] = Self.sizes(of: deployment)
+    }
   }
 
   private var masters: [String] { deployment.topology.masters.map(\.name) }
@@ -86,6 +109,8 @@ final class FaultInjector: @unchecked Sendable {
   private func signal(_ name: String, _ number: Int32) {
     guard let pid = deployment.folder.owner(of: name) else { return }
     tormented.insert(pid)
+    thawed[pid] = nil
+    recovered[pid] = nil
     log(
       "\(number == SIGKILL ? "kill" : number == SIGSTOP ? "freeze" : number == SIGCONT ? "thaw" : "stop") \(name) (\(pid))"
     )
@@ -103,6 +128,7 @@ final class FaultInjector: @unchecked Sendable {
 
   /// One fault.
   func inject(_ fault: Fault) {
+    noteRecoveries()
     let serving = servingMaster()
     let standbys = alive(masters).filter { $0 != serving }
     injected.append((fault, Clock.now()))
@@ -118,7 +144,7 @@ final class FaultInjector: @unchecked Sendable {
       signal(serving, SIGSTOP)
       let limit = min(3_000, Int(deployment.timing.hangTimeout.milliseconds) / 2)
       usleep(UInt32(Int.random(in: 20...max(21, limit), using: &random)) * 1_000)
-      if deployment.folder.owner(of: serving) == pid { kill(pid, SIGCONT) }
+      if deployment.folder.owner(of: serving) == pid { thaw(pid) }
     case .killStandby: if let name = standbys.randomElement(using: &random) { signal(name, SIGKILL) }
     case .killMasters:
       for name in alive(masters).shuffled(using: &random).prefix(max(1, masters.count / 2)) { signal(name, SIGKILL) }
@@ -163,7 +189,7 @@ final class FaultInjector: @unchecked Sendable {
     let most = min(milliseconds, Int(deployment.timing.hangTimeout.milliseconds) / 2)
     for (name, pid) in frozen {
       usleep(UInt32(Int.random(in: 20...max(21, most / frozen.count), using: &random)) * 1_000)
-      if deployment.folder.owner(of: name) == pid { kill(pid, SIGCONT) }
+      if deployment.folder.owner(of: name) == pid { thaw(pid) }
     }
   }
 
@@ -249,20 +275,29 @@ final class FaultInjector: @unchecked Sendable {
     return nil
   }
 
-  /// Deaths that the supervisors report of processes that nobody tormented: hung ones that were killed, and crashes.
+  /// Deaths that the supervisors report of processes that nobody tormented, or that had long been well again: hung ones that were killed,
+  /// and crashes.
   func unexplainedDeaths() -> [String] {
+    noteRecoveries()
     var found: [String] = []
     for name in deployment.topology.masters.map(\.slaveName) + [Deployment.launcher] {
       guard let handle = FileHandle(forReadingAtPath: deployment.folder.log(of: name)) else { continue }
       defer { try? handle.close() }
       // A file that has become shorter is a new one.
-      let start = offsets[name] ?? 0
-      if let end = try? handle.seekToEnd() { try? handle.seek(toOffset: end < start ? 0 : start) }
-      let text = String(decoding: (try? handle.readToEnd()) ?? Data(), as: UTF8.self)
-      for line in text.split(separator: "\n") {
+      let end = (try? handle.seekToEnd()) ?? 0
+      let start = offsets[name].map { $0 <= end ? $0 : 0 } ?? 0
+      try? handle.seek(toOffset: start)
+      var position = start
+      for line in ((try? handle.readToEnd()) ?? Data()).split(
+        separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      {
+        let at = position
+        position += UInt64(line.count) + 1
+        let line = String(decoding: line, as: UTF8.self)
         let isDeath = line.contains(") crashed: ") || line.contains(") hangs: ") || line.contains(") is frozen while ")
         guard isDeath, let open = line.range(of: "(process "),
-          let pid = Int32(line[open.upperBound...].prefix { $0.isNumber }), !tormented.contains(pid)
+          let pid = Int32(line[open.upperBound...].prefix { $0.isNumber }),
+          !tormented.contains(pid) || recovered[pid].map({ at >= $0[name] ?? 0 }) == true
         else { continue }
         found.append("\(name): \(line)")
       }

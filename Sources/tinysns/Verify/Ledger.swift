@@ -35,8 +35,9 @@ final class Ledger: @unchecked Sendable {
   private(set) var longestCommit = Interval.zero
 
   /// - Parameter isUndisturbed: whether the client had the same master all the time.
-  func acknowledge(_ text: String, as id: EventID, asked: Instant, isUndisturbed: Bool) {
-    let now = Clock.now()
+  func acknowledge(
+    _ text: String, as id: EventID, asked: Instant, isUndisturbed: Bool, at now: Instant = Clock.now()
+  ) {
     lock.withLock {
       acknowledged[text] = id
       let user = String(text.prefix { $0 != " " })
@@ -101,8 +102,9 @@ final class Ledger: @unchecked Sendable {
     return (before || after.contains { $0.follows }, before && !after.contains { !$0.follows })
   }
 
-  /// The time without an acknowledgement around an instant: from the last one before it to the first one after it.
-  func pause(around instant: Instant) -> Interval? {
+  /// The longest time without an acknowledgement after an instant: what goes on at the instant itself counts as a whole, and what begins later,
+  /// because an answer that was under way came after the fault, up to `end`.
+  func pause(from instant: Instant, to end: Instant) -> Interval? {
     lock.withLock {
       var low = 0
       var high = acknowledgements.count
@@ -111,7 +113,12 @@ final class Ledger: @unchecked Sendable {
         if acknowledgements[middle] <= instant { low = middle + 1 } else { high = middle }
       }
       guard low > 0, low < acknowledgements.count else { return nil }
-      return acknowledgements[low] - acknowledgements[low - 1]
+      var longest = acknowledgements[low] - acknowledgements[low - 1]
+      while low + 1 < acknowledgements.count, acknowledgements[low] < end {
+        low += 1
+        longest = max(longest, min(acknowledgements[low], end) - acknowledgements[low - 1])
+      }
+      return longest
     }
   }
 

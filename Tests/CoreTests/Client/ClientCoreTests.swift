@@ -150,6 +150,35 @@ private func refusal(_ code: Refusal.Code, retryAfter: UInt32 = 0) -> Reply.Body
     #expect(client.connected == nil)
   }
 
+  /// A session is not given up because the router knows no other master, or no master yet.
+  @Test func aSilentMasterIsBetterThanNone() {
+    let client = TestClient.serving()
+    client.submit(.post(text: "x"))
+    client.pass(.milliseconds(510))
+    for _ in 0..<3 {
+      let count = client.locates.count
+      client.unavailable()
+      #expect(client.core.isServing && client.connected == one)
+      client.pass(.milliseconds(1_100))
+      #expect(client.locates.count > count)
+    }
+    client.locate(two)
+    #expect(client.connected == two)
+  }
+
+  /// What the master says meanwhile ends the suspicion, and the question with it.
+  @Test func aSuspectThatAnswersIsTrusted() {
+    let client = TestClient.serving()
+    client.submit(.post(text: "x"))
+    client.pass(.milliseconds(510))
+    #expect(client.locates.count == 2)
+    client.reply(client.sent.last { if case .post = $0.body { true } else { false } }!.number, .done(EventID(5)))
+    client.pass(.milliseconds(700))
+    #expect(client.locates.count == 2)
+    client.unavailable()
+    #expect(client.core.isServing && client.connected == one)
+  }
+
   /// The router asks a suspect for up to `liveness`: the client waits for that, and asks again in the same words, for the router may
   /// have been started anew meanwhile.
   @Test func aQuestionAboutASuspectStaysTheSame() {
@@ -531,11 +560,11 @@ extension TestClient {
     let client = TestClient.serving()
     client.submit(.post(text: "x"))
     client.pass(.milliseconds(502))
-    client.unavailable(retryAfter: 200)
-    #expect(client.connected == nil)
-    client.pass(.milliseconds(199))
+    client.unavailable(retryAfter: 300)
+    #expect(client.connected == one, "a session is not given up for nobody")
+    client.pass(.milliseconds(299))
     #expect(client.locates.count == 2, "not before the router says")
-    client.pass(.milliseconds(50))
+    client.pass(.milliseconds(2))
     #expect(client.locates.count == 3)
   }
 

@@ -162,6 +162,7 @@ final class TestRouter {
         if let name = beating.first(where: { $0.value.peer == peer })?.key, answering.contains(name) {
           request(.alive(beating[name]!.master, nonce: nonce), from: peer)
         }
+      case .refused(let number, _) where number > 0: check(number, to: peer, reply)
       case .status, .registerAgain, .refused: break
       }
     }

@@ -465,6 +465,16 @@ import Testing
     #expect(answered == [[901, 7], [902, 7], [902, 8]])
   }
 
+  @Test func aNameThatNobodyCanHaveIsRefused() {
+    let router = TestRouter()
+    router.fill(1)
+    guard case .refused(_, let refusal) = router.locate(String(repeating: "a", count: Limits.nameBytes + 1)) else {
+      Issue.record("not refused")
+      return
+    }
+    #expect(refusal.code == .invalidText)
+  }
+
   @Test func onlyTheRightAnswerCounts() {
     let router = TestRouter()
     router.fill(2)
