@@ -2,9 +2,9 @@
 
 /// Limits that topology.yaml can set, in its section `limits`.
 public struct OperatorLimits: Hashable, Sendable {
-  /// Connections of one address at a process, its handshakes among them.
+  /// Connections of one address (of IPv6: of one network, a /64) at a process, its handshakes among them.
   public var connectionsPerAddress = Limits.connectionsPerAddress
-  /// The same of this machine.
+  /// The same of a loopback address, where all of a machine's own may come from.
   public var connectionsPerLoopback = Limits.connectionsPerLoopback
   /// Sessions at one master, and logins that wait there.
   public var sessions = Limits.sessions
@@ -18,7 +18,7 @@ public struct OperatorLimits: Hashable, Sendable {
   public var attemptsPerName = Limits.attemptsPerName
   /// The same of one address.
   public var attemptsPerAddress = Limits.attemptsPerAddress
-  /// The same of this machine.
+  /// The same of a loopback address.
   public var attemptsPerLoopback = Limits.attemptsPerLoopback
   /// Replies queued for a client that does not read.
   public var repliesQueued = Int(Limits.repliesQueued)
@@ -27,6 +27,9 @@ public struct OperatorLimits: Hashable, Sendable {
 
   /// The defaults.
   public init() {}
+
+  /// What each of the two limits of connections must be at least: a master has one at the router and one at each other master.
+  public static func leastConnections(masters: Int) -> Int { 10 + 2 * masters }
 }
 
 extension OperatorLimits {

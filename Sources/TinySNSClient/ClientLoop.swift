@@ -112,8 +112,8 @@ final class LoopState {
     var routerLink: RouterLink?
     /// The number of its question there.
     var routerNumber: UInt64 = 0
-    /// It has been told that the router does not prove its key.
-    var knowsOfImpostor = false
+    /// It has been told that the router does not prove its key, or refuses the connection.
+    var isWarned = false
     /// Where its sockets are.
     var context: ContextShare?
     var requests: SocketBox?
@@ -151,6 +151,8 @@ final class LoopState {
     let monitor: MonitorBox?
     /// Since the last answer.
     var failedHandshakes = 0
+    /// Those that failed only after the router had proved its key.
+    var refusedHandshakes = 0
     /// How many sessions have it.
     var sessions = 0
     /// Whose questions are unanswered, and their numbers there, by their numbers here.
@@ -323,35 +325,37 @@ final class LoopState {
     for _ in 0..<Self.messagesPerTurn {
       guard (try? link.socket.socket.receive(into: &message)) == .received else { return }
       link.failedHandshakes = 0
+      link.refusedHandshakes = 0
       guard var reply = message.withBytes({ bytes in try? Wire.decodeRouterReply(bytes) }),
         let number = reply.number, let question = link.questions.removeValue(forKey: number),
         let session = sessions[question.session]
       else { continue }
       reply.number = question.number
-      session.knowsOfImpostor = false
+      session.isWarned = false
       session.core.onRouter(reply, at: now, into: &session.actions)
       settle(question.session, session)
       if session.core.isServing { dropRouter(session) }
     }
   }
 
-  /// Counts a link's failed handshakes. Whoever waits there is told of an impostor; but not if the key has changed meanwhile: the next
+  /// Counts a link's failed handshakes. Whoever waits there is told of an impostor, or that there is no room; but not if the key has changed meanwhile: the next
   /// question goes to a link with the new one.
   private func watch(_ link: RouterLink) {
     while let event = try? link.monitor?.monitor.next() {
       switch event.kind {
-      case .handshakeFailedNoDetail, .handshakeFailedProtocol, .handshakeFailedAuthentication:
-        link.failedHandshakes += 1
+      case .handshakeFailedNoDetail, .handshakeFailedProtocol: link.failedHandshakes += 1
+      case .handshakeFailedAuthentication: link.refusedHandshakes += 1
       default: break
       }
     }
-    guard link.failedHandshakes >= RouterLink.failedHandshakesMax else { return }
+    let isImpostor = link.failedHandshakes >= RouterLink.failedHandshakesMax
+    guard isImpostor || link.refusedHandshakes >= RouterLink.failedHandshakesMax else { return }
     for question in link.questions.values {
-      guard let session = sessions[question.session], !session.knowsOfImpostor,
+      guard let session = sessions[question.session], !session.isWarned,
         session.serverKey?.current() == link.key
       else { continue }
-      session.knowsOfImpostor = true
-      session.handlers.note(.routerNotProved)
+      session.isWarned = true
+      session.handlers.note(isImpostor ? .routerNotProved : .tooManyConnections)
     }
   }
 

@@ -39,7 +39,7 @@ struct TopologyReader {
       router: router.topology, hosts: hosts.map(\.topology), masters: masters(of: hosts), clients: try readClients(),
       assignment: try keys["assignment"].choice(default: .available), log: log,
       security: try readSecurity(hosts: hosts), timing: try readTiming(), accounts: try readAccounts(),
-      limits: try readLimits(), state: try readState())
+      limits: try readLimits(masters: hosts.reduce(0) { $0 + $1.topology.masterCount }), state: try readState())
   }
 }
 
@@ -278,11 +278,20 @@ extension TopologyReader {
       "expected at most \(maximumText) (\(longer) is \(longerTime.inUnits) by default), found \(shorterTime.inUnits)")
   }
 
-  private func readLimits() throws(TopologyError) -> OperatorLimits {
+  private func readLimits(masters: Int) throws(TopologyError) -> OperatorLimits {
     let section = try keys["limits"].section(allowed: Self.limitKeys)
     var limits = OperatorLimits()
     for key in OperatorLimits.keys {
       limits[keyPath: key.path] = try section[key.name].wholeNumber(in: key.range, default: limits[keyPath: key.path])
+    }
+    // Masters are always let in, but they count.
+    let least = OperatorLimits.leastConnections(masters: masters)
+    for (name, value) in [
+      ("connections_per_address", limits.connectionsPerAddress),
+      ("connections_per_loopback", limits.connectionsPerLoopback),
+    ] where value < least {
+      throw section[name].error(
+        "expected at least \(least), since \(masters) masters need some themselves, found \(value)")
     }
     return limits
   }

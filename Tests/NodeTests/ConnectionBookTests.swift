@@ -12,6 +12,7 @@ import Testing
   /// Where descriptors lead to, as the kernel would tell.
   private final class Kernel: Sendable {
     let addresses = Mutex<[Int32: String]>([:])
+    let brokenOff = Mutex<[Int32]>([])
 
     func open(_ descriptor: Int32, _ address: String) { addresses.withLock { $0[descriptor] = address } }
     func close(_ descriptor: Int32) { addresses.withLock { $0[descriptor] = nil } }
@@ -21,9 +22,9 @@ import Testing
     var limits = OperatorLimits()
     limits.connectionsPerAddress = limit
     limits.connectionsPerLoopback = ofLoopback
-    return ConnectionBook(limits: limits, pause: pause) { descriptor in
-      kernel.addresses.withLock { $0[descriptor] }
-    }
+    return ConnectionBook(
+      limits: limits, pause: pause, addressOf: { descriptor in kernel.addresses.withLock { $0[descriptor] } },
+      breakOff: { descriptor in kernel.brokenOff.withLock { $0.append(descriptor) } })
   }
 
   @Test func theOneTooManyIsRefusedAndOthersAreNot() {
@@ -32,15 +33,15 @@ import Testing
     for descriptor: Int32 in 1...3 {
       kernel.open(descriptor, "10.0.0.1")
       book.accepted(descriptor, at: .requests)
-      #expect(book.admits("10.0.0.1"))
+      #expect(book.admits(PeerAddress(peerAddress: "10.0.0.1")))
     }
     kernel.open(4, "10.0.0.1")
     book.accepted(4, at: .timelines)
-    #expect(!book.admits("10.0.0.1"))
-    #expect(book.admits("10.0.0.2"))
+    #expect(!book.admits(PeerAddress(peerAddress: "10.0.0.1")))
+    #expect(book.admits(PeerAddress(peerAddress: "10.0.0.2")))
     kernel.close(2)
     book.ended(2, at: .requests)
-    #expect(book.admits("10.0.0.1"))
+    #expect(book.admits(PeerAddress(peerAddress: "10.0.0.1")))
   }
 
   @Test func anEndThatNobodyToldIsFoundOut() {
@@ -50,13 +51,13 @@ import Testing
       kernel.open(descriptor, "10.0.0.1")
       book.accepted(descriptor, at: .requests)
     }
-    #expect(!book.admits("10.0.0.1"))
+    #expect(!book.admits(PeerAddress(peerAddress: "10.0.0.1")))
     // One ends, and another address has its descriptor.
     kernel.open(1, "10.0.0.9")
-    #expect(book.admits("10.0.0.1"))
+    #expect(book.admits(PeerAddress(peerAddress: "10.0.0.1")))
     // Its own end comes late, and counts for nothing any more.
     book.ended(1, at: .requests)
-    #expect(book.admits("10.0.0.1"))
+    #expect(book.admits(PeerAddress(peerAddress: "10.0.0.1")))
   }
 
   @Test func aDescriptorUsedAgainCountsOnce() {
@@ -64,7 +65,7 @@ import Testing
     let book = book(kernel, limit: 1)
     kernel.open(1, "10.0.0.1")
     for _ in 0..<5 { book.accepted(1, at: .requests) }
-    #expect(book.admits("10.0.0.1"))
+    #expect(book.admits(PeerAddress(peerAddress: "10.0.0.1")))
   }
 
   /// All that a flood costs is a look at two numbers a handshake.
@@ -76,13 +77,40 @@ import Testing
       book.accepted(descriptor, at: .requests)
     }
     kernel.close(1)
-    #expect(book.admits("10.0.0.1"))
+    #expect(book.admits(PeerAddress(peerAddress: "10.0.0.1")))
     kernel.open(1, "10.0.0.1")
     book.accepted(1, at: .requests)
     kernel.close(1)
-    #expect(!book.admits("10.0.0.1"))
+    #expect(!book.admits(PeerAddress(peerAddress: "10.0.0.1")))
     book.ended(1, at: .requests)
-    #expect(book.admits("10.0.0.1"))
+    #expect(book.admits(PeerAddress(peerAddress: "10.0.0.1")))
+  }
+
+  /// Whoever says nothing never comes before the gatekeeper.
+  @Test func silentConnectionsBeyondTheReserveAreBrokenOff() {
+    let kernel = Kernel()
+    let book = book(kernel, limit: 8)
+    let most = Int32(8 + ConnectionBook.reserve(beyond: 8))
+    for descriptor in 1...most + 3 {
+      kernel.open(descriptor, "10.0.0.1")
+      book.accepted(descriptor, at: .requests)
+    }
+    #expect(kernel.brokenOff.withLock { $0 } == [most + 1, most + 2, most + 3])
+    kernel.open(1_000, "10.0.0.2")
+    book.accepted(1_000, at: .requests)
+    #expect(kernel.brokenOff.withLock { $0 }.count == 3)
+  }
+
+  /// Whoever has one IPv6 address has all of its network.
+  @Test func anIPv6NetworkIsOneAddress() {
+    let kernel = Kernel()
+    let book = book(kernel, limit: 3)
+    for (index, address) in ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4"].enumerated() {
+      kernel.open(Int32(index + 1), address)
+      book.accepted(Int32(index + 1), at: .requests)
+    }
+    #expect(!book.admits(PeerAddress(peerAddress: "2001:db8::5")))
+    #expect(book.admits(PeerAddress(peerAddress: "2001:db8:0:1::1")))
   }
 
   @Test(arguments: ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"])
@@ -90,11 +118,11 @@ import Testing
     let kernel = Kernel()
     let book = book(kernel, limit: 2, ofLoopback: 5)
     for descriptor: Int32 in 1...6 {
-      #expect(book.admits(address))
+      #expect(book.admits(PeerAddress(peerAddress: address)))
       kernel.open(descriptor, address)
       book.accepted(descriptor, at: .requests)
     }
-    #expect(!book.admits(address))
+    #expect(!book.admits(PeerAddress(peerAddress: address)))
   }
 
   @Test func theKernelTellsWhereAConnectionComesFrom() {

@@ -116,6 +116,9 @@ struct Refusal: Sendable, CustomTestStringConvertible {
       "limits:\n  connections_per_address: 9\n",
       "2: limits.connections_per_address: expected a whole number from 10 to 1000000, found 9"),
     Refusal(
+      "limits:\n  connections_per_loopback: 12\n",
+      "2: limits.connections_per_loopback: expected at least 26, since 8 masters need some themselves, found 12"),
+    Refusal(
       "limits:\n  sessions: 9\n  topics_per_session: 257\n",
       "3: limits.topics_per_session: expected a whole number from 1 to 256, found 257"),
     Refusal(

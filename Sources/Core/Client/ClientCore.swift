@@ -56,6 +56,8 @@ public enum ClientNote: Hashable, Sendable {
   case loginRefused(Refusal)
   /// The router, or whatever answers in its place, does not have the key that it should. Told by the shell, once.
   case routerNotProved
+  /// The router has proved its key and refuses the connection: it has too many of this address. Told by the shell, once.
+  case tooManyConnections
 }
 
 /// The logic of a client with one session.
@@ -494,9 +496,10 @@ public struct ClientCore: Sendable {
     if let since = suspectSince {
       if since + locateTimeout <= now { askAboutSuspect(at: now, into: &actions) }
     } else if let suspectAt, suspectAt <= now {
-      // One silence is no failure yet: on a busy machine a master is more often slow than cut off, and whoever connects anew to
-      // another makes all of them slower.
-      if suspicionDelay > .zero { countFailure() }
+      // Two silences are no failure yet: a master that the router finds healthy is more often slow than cut off, and whoever connects anew
+      // makes it slower. When thousands come at once, their handshakes take seconds. But where a connection was lost before, one is enough.
+      let hasFailed = failures > 0 && failedMaster == contact?.master
+      if suspicionDelay > (hasFailed ? .zero : timing.liveness) { countFailure() }
       suspicionDelay = min(max(timing.liveness, suspicionDelay * 2), .seconds(5))
       nextSuspicion = now + suspicionDelay
       askAboutSuspect(at: now, into: &actions)

@@ -8,7 +8,8 @@ import Synchronization
 /// The connections at a process's guarded sockets, by the address that they come from. The loop writes down what the sockets' monitors
 /// tell; the gatekeeper asks before it lets one more in.
 ///
-/// A connection that is still in its handshake counts as well. What a monitor told too late (the descriptor may then be another
+/// A connection that is still in its handshake counts as well; beyond the limit and a reserve it is broken off at once, whether it says
+/// anything or not: only a finished handshake comes before the gatekeeper. What a monitor told too late (the descriptor may then be another
 /// connection's already) is put right before anybody is refused, but not for every one of a flood: that would be more work than its
 /// handshakes.
 final class ConnectionBook: Sendable {
@@ -18,37 +19,45 @@ final class ConnectionBook: Sendable {
   }
 
   private struct State {
-    var addresses: [Place: String] = [:]
-    var counts: [String: Int] = [:]
-    /// When an address was looked through that had too many.
-    var lookedThrough = ContinuousClock.now - .seconds(60)
+    var addresses: [Place: PeerAddress] = [:]
+    var counts: [PeerAddress: Int] = [:]
+    /// When an address that had too many was looked through.
+    var lookedThrough: [PeerAddress: ContinuousClock.Instant] = [:]
   }
 
   private let limits: OperatorLimits
   private let pause: Duration
   private let addressOf: @Sendable (Int32) -> String?
+  private let breakOff: @Sendable (Int32) -> Void
   private let state = Mutex(State())
 
   /// - Parameters:
   ///   - pause: between two looks at all connections of whoever has too many.
   ///   - addressOf: where the connection with a descriptor comes from; nil if there is none.
+  ///   - breakOff: ends the connection with a descriptor; libzmq closes it then.
   init(
-    limits: OperatorLimits, pause: Duration = .milliseconds(100),
-    addressOf: @escaping @Sendable (Int32) -> String? = ConnectionBook.peerAddress
+    limits: OperatorLimits, pause: Duration = .milliseconds(500),
+    addressOf: @escaping @Sendable (Int32) -> String? = ConnectionBook.peerAddress,
+    breakOff: @escaping @Sendable (Int32) -> Void = { shutdown($0, Int32(SHUT_RDWR)) }
   ) {
     self.limits = limits
     self.pause = pause
     self.addressOf = addressOf
+    self.breakOff = breakOff
   }
 
   func accepted(_ descriptor: Int32, at port: Entrance) {
-    let address = addressOf(descriptor)
-    state.withLock { state in
+    let address = address(of: descriptor)
+    let isOneTooMany = state.withLock { state in
       Self.forget(Place(port: port, descriptor: descriptor), &state)
-      guard let address else { return }  // gone already
+      guard let address else { return false }  // gone already
       state.addresses[Place(port: port, descriptor: descriptor)] = address
       state.counts[address, default: 0] += 1
+      let limit = limit(of: address)
+      return state.counts[address]! > limit + Self.reserve(beyond: limit)
     }
+    // It may have ended meanwhile, and its descriptor may be another's.
+    if isOneTooMany, self.address(of: descriptor) == address { breakOff(descriptor) }
   }
 
   func ended(_ descriptor: Int32, at port: Entrance) {
@@ -56,29 +65,40 @@ final class ConnectionBook: Sendable {
   }
 
   /// Whether the connections of an address, the one that is asked for among them, are few enough.
-  func admits(_ address: String) -> Bool {
+  func admits(_ address: PeerAddress) -> Bool {
     let limit = limit(of: address)
-    return state.withLock { state in
-      guard state.counts[address, default: 0] > limit else { return true }
+    let noted: [Place]? = state.withLock { state in
+      guard state.counts[address, default: 0] > limit else { return nil }
       let now = ContinuousClock.now
-      guard state.lookedThrough + pause <= now else { return false }
-      state.lookedThrough = now
-      for (place, noted) in state.addresses where noted == address && addressOf(place.descriptor) != address {
-        Self.forget(place, &state)
-      }
+      if let last = state.lookedThrough[address], last + pause > now { return [] }
+      state.lookedThrough[address] = now
+      return state.addresses.filter { $0.value == address }.map(\.key)
+    }
+    guard let noted else { return true }
+    // Without the lock, for which the loop may wait.
+    let gone = noted.filter { self.address(of: $0.descriptor) != address }
+    return state.withLock { state in
+      for place in gone where state.addresses[place] == address { Self.forget(place, &state) }
       return state.counts[address, default: 0] <= limit
     }
   }
 
-  private func limit(of address: String) -> Int {
-    let isLocal = address.hasPrefix("127.") || address == "::1" || address.hasPrefix("::ffff:127.")
-    return isLocal ? limits.connectionsPerLoopback : limits.connectionsPerAddress
+  private func limit(of address: PeerAddress) -> Int {
+    address.isLoopback ? limits.connectionsPerLoopback : limits.connectionsPerAddress
+  }
+
+  /// For those who are to be told that there are too many, instead of being broken off.
+  static func reserve(beyond limit: Int) -> Int { limit / 4 + 16 }
+
+  private func address(of descriptor: Int32) -> PeerAddress? {
+    addressOf(descriptor).map { PeerAddress(peerAddress: $0) }
   }
 
   private static func forget(_ place: Place, _ state: inout State) {
     guard let address = state.addresses.removeValue(forKey: place) else { return }
     let count = state.counts[address]! - 1
     state.counts[address] = count == 0 ? nil : count
+    if count == 0 { state.lookedThrough[address] = nil }
   }
 
   /// As libzmq tells it in its questions.

@@ -131,7 +131,7 @@ final class Gatekeeper {
         complain(question, "with a key that is no member's")
         return nil
       }
-      guard isMember || connections.admits(question.address) else {
+      guard isMember || connections.admits(PeerAddress(peerAddress: question.address)) else {
         complain(question, "which has too many connections")
         return nil
       }

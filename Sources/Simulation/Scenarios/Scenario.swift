@@ -252,7 +252,7 @@ final class ScenarioPlayer {
             + (pause.map { " after \($0.milliseconds) ms" } ?? ""))
       case .waiting: say("\(name) waits: no master is to be had")
       case .loginRefused(let refusal): say("\(name) can't log in: \(refusal.message)")
-      case .routerNotProved: break  // nothing is encrypted here
+      case .routerNotProved, .tooManyConnections: break  // nothing is encrypted here
       }
     }
     client.onShow = { [unowned self] _, posts in

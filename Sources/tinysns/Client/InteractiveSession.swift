@@ -160,7 +160,7 @@ struct NoteTeller {
     case .waiting:
       defer { isWaiting = true }
       return isWaiting ? nil : "no master is available; trying again until there is one"
-    case .routerNotProved: return note.text
+    case .routerNotProved, .tooManyConnections: return note.text
     case .lost, .loginRefused: return nil
     }
   }

@@ -46,7 +46,7 @@ struct SessionOptions: ParsableArguments {
         register: register, timing: deployment.timing,
         onNote: { note in
           // Whoever has no eye on the notes is told at least this.
-          if note == .routerNotProved, let text = note.text { Terminal.complain(text) }
+          if note == .routerNotProved || note == .tooManyConnections, let text = note.text { Terminal.complain(text) }
           onNote(note)
         }, onToken: { saved.save($0) })
     }

@@ -152,6 +152,8 @@ extension TinySNSClient.Note {
     case .loginRefused: return nil
     case .routerNotProved:
       return "the router does not have the key that it should have: either --server-key is wrong, or it is another's"
+    case .tooManyConnections:
+      return "the router has too many connections from this address, and refuses more; trying again"
     }
   }
 }

@@ -66,6 +66,7 @@ extension FuzzTarget {
       - 'c\u{301}arol'
     """,
     "hosts:\n  local:\n    address: ::1\n    first_port: 65000\n    masters: 64\n",
+    "limits: { connections_per_loopback: 26, sessions: 1000000, topics_per_session: 256 }\nrequests_per_second: 10\n",
     "a: &x [*x, *x]\n? {b: c}\n: |\n  text\n--- !!set\n",
   ]
 
@@ -80,7 +81,7 @@ extension FuzzTarget {
       "'", "#", "%YAML 1.1\n", "---\n", "...\n", "\t", "  ", "\r\n", "\u{FEFF}", "\u{2028}", "\u{85}", "\u{202E}",
       "\\u0000",
       "\\x1b", "127.0.0.1", "::1", "0.0.0.0", "localhost",
-    ] as [String]).map { Array($0.utf8) } + [[0], [0xFF], [0x1B]]
+    ] + OperatorLimits.keys.map(\.name)).map { Array($0.utf8) } + [[0], [0xFF], [0x1B]]
 
   // MARK: The terminal client
 
