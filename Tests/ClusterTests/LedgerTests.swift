@@ -100,6 +100,9 @@ import Testing
     #expect(ledger.pause(from: at(5), to: at(23)) == .milliseconds(10))
     #expect(ledger.pause(from: at(21), to: at(123)) == .milliseconds(100), "not what another fault made of it")
     #expect(ledger.pause(from: at(2_000), to: at(3_000)) == nil)
+    #expect(
+      ledger.pause(from: at(300), to: at(500), former: at(100)) == .milliseconds(170), "nor what another one began")
+    #expect(ledger.pause(from: at(200), to: at(300), former: at(100)) == nil)
   }
 
   @Test func whatReadersFindIsAViolation() {

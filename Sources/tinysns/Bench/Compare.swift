@@ -283,8 +283,7 @@ struct Comparison {
       let started = Clock.now()
       try BenchTimeline.fill(cluster, posts: count, authors: authors)
       note("fill \(count)", Double(count) / Double((Clock.now() - started).milliseconds) * 1e3)
-      sleep(3)  // the derived tables are written behind the log, and memory is given back
-      note("memory \(count)", ProcessFigures.memory(try cluster.available().pid))
+      note("memory \(count)", settledMemory(of: try cluster.available().pid))
       if count == 100_000, count < posts {
         // Between the two for its memory alone: whether that goes on growing.
         cluster.stop()
@@ -326,6 +325,20 @@ struct Comparison {
         note("post on \(count) p50", report.times[0]?.p50_us ?? 0)
       }
     }
+  }
+
+  /// What a process needs when the load is over: the derived tables are written behind the log, for seconds, and only then is memory given
+  /// back. Waits until it has not changed for three seconds, at most half a minute.
+  private func settledMemory(of pid: Int32) -> Double {
+    var last = ProcessFigures.memory(pid)
+    var calm = 0
+    for _ in 0..<30 where calm < 3 {
+      sleep(1)
+      let now = ProcessFigures.memory(pid)
+      calm = abs(now - last) < last / 100 ? calm + 1 : 0
+      last = now
+    }
+    return last
   }
 
   private mutating func start() throws {

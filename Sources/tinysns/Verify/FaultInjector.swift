@@ -208,6 +208,11 @@ final class FaultInjector: @unchecked Sendable {
 
   /// `up`, as a person would after such a fault.
   func startAgain() {
+    // A killed process keeps its lock until the kernel has taken it apart; `up` would find the cluster running.
+    for _ in 0..<400 {
+      guard let pid = deployment.folder.owner(of: Deployment.launcher), tormented.contains(pid) else { break }
+      usleep(5_000)
+    }
     let process = Process()
     process.executableURL = URL(fileURLWithPath: (try? Program.path()) ?? CommandLine.arguments[0])
     process.arguments = ["up", "--detach", "--topology", deployment.path]

@@ -102,9 +102,10 @@ final class Ledger: @unchecked Sendable {
     return (before || after.contains { $0.follows }, before && !after.contains { !$0.follows })
   }
 
-  /// The longest time without an acknowledgement after an instant: what goes on at the instant itself counts as a whole, and what begins later,
-  /// because an answer that was under way came after the fault, up to `end`.
-  func pause(from instant: Instant, to end: Instant) -> Interval? {
+  /// The longest time without an acknowledgement after a fault's instant: what goes on at the instant itself counts as a whole, and what begins
+  /// later, because an answer that was under way came after the fault, up to `end`. What has gone on since before `former`, the fault before
+  /// this one, is that one's; nil if it goes on beyond `end`.
+  func pause(from instant: Instant, to end: Instant, former: Instant? = nil) -> Interval? {
     lock.withLock {
       var low = 0
       var high = acknowledgements.count
@@ -113,7 +114,9 @@ final class Ledger: @unchecked Sendable {
         if acknowledgements[middle] <= instant { low = middle + 1 } else { high = middle }
       }
       guard low > 0, low < acknowledgements.count else { return nil }
-      var longest = acknowledgements[low] - acknowledgements[low - 1]
+      let isFormers = former.map { acknowledgements[low - 1] < $0 } ?? false
+      if isFormers, acknowledgements[low] > end { return nil }
+      var longest = isFormers ? .zero : acknowledgements[low] - acknowledgements[low - 1]
       while low + 1 < acknowledgements.count, acknowledgements[low] < end {
         low += 1
         longest = max(longest, min(acknowledgements[low], end) - acknowledgements[low - 1])

@@ -498,7 +498,10 @@ struct VerifyRun: Sendable {
       let next = index + 1 < injector.injected.count ? injector.injected[index + 1].at : .distantFuture
       // Whoever is frozen for good is killed after the hang timeout; what comes later is not this fault's.
       let end = min(next, instant + deployment.timing.hangTimeout)
-      if let pause = ledger.pause(from: instant, to: end) { pauses[fault.rawValue, default: []].append(pause) }
+      let former = index > 0 ? injector.injected[index - 1].at : nil
+      if let pause = ledger.pause(from: instant, to: end, former: former) {
+        pauses[fault.rawValue, default: []].append(pause)
+      }
     }
     return pauses
   }
