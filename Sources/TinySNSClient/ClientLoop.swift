@@ -338,8 +338,8 @@ final class LoopState {
     }
   }
 
-  /// Counts a link's failed handshakes. Whoever waits there is told of an impostor, or that there is no room; but not if the key has changed meanwhile: the next
-  /// question goes to a link with the new one.
+  /// Counts a link's failed handshakes. Whoever waits there is told of an impostor, or that there is no room; but not if the key has
+  /// changed meanwhile: the next question goes to a link with the new one.
   private func watch(_ link: RouterLink) {
     while let event = try? link.monitor?.monitor.next() {
       switch event.kind {

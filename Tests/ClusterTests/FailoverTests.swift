@@ -413,7 +413,8 @@ extension RealProcesses {
         let before = try #require(try await cluster.status().available)
         let poster = try Poster(cluster, as: "alice")
         try await poster.goOn()
-        // A client that is frozen takes its own silence for the master's when it wakes up.
+        // A client that is frozen takes its own silence for the master's when it wakes up. For how long it is frozen is what is tested:
+        // twice as long as a master may be silent.
         let session = try cluster.begin(["client", "bob"], input: .typed)
         try session.type("POST one")
         try await eventually("it is logged in") { session.output.contains("posted") }

@@ -8,16 +8,6 @@ import ZeroMQ
 
 extension RealProcesses {
   @Suite struct PushTests {
-    private static func receive(_ socket: borrowing Socket, frames: Int) async throws -> [[UInt8]] {
-      var message = Multipart(maxFrames: frames)
-      let deadline = ContinuousClock.now + patience
-      while try socket.receive(into: &message) != .received {
-        try #require(ContinuousClock.now < deadline, "nothing came")
-        try await Task.sleep(for: .milliseconds(1))
-      }
-      return message.copyFrames()
-    }
-
     @Test(
       "a subscription is answered by a marker, and each post by an update with the next number",
       arguments: ["curve", "none"])
@@ -32,7 +22,7 @@ extension RealProcesses {
         try requests.connect(try #require(master.requests))
         func ask(_ number: UInt64, _ body: Request.Body) async throws -> Reply.Body {
           _ = try requests.send(Wire.encode(Request(number: number, body: body)))
-          let reply = try Wire.decodeReply(try await Self.receive(requests, frames: 1)[0])
+          let reply = try Wire.decodeReply(try await receive(from: requests, framesMax: 1)[0])
           #expect(reply.number == number)
           return reply.body
         }
@@ -56,7 +46,7 @@ extension RealProcesses {
         try cluster.introduce(curious, as: keys)
         try curious.connect(try #require(master.timelines))
         try curious.set(.subscribe([]), .subscribe([Wire.encode(watching.topic)[0]]))
-        let marker = try await Self.receive(updates, frames: 2)
+        let marker = try await receive(from: updates, framesMax: 2)
         #expect(marker == [Wire.encodeUpdateHeader(topic: watching.topic, sequence: watching.sequence), []])
         for offset in 0..<3 as Range<UInt64> {
           let text = "pushed \(offset)"
@@ -64,14 +54,14 @@ extension RealProcesses {
             Issue.record("not posted")
             return
           }
-          let frames = try await Self.receive(updates, frames: 2)
+          let frames = try await receive(from: updates, framesMax: 2)
           let update = try Wire.decodeUpdate(header: frames[0], body: frames[1])
           #expect(update.topic == watching.topic && update.sequence == watching.sequence + offset)
           #expect(update.posts.map(\.id) == [id] && update.posts[0].text == text && update.posts[0].author == "alice")
         }
         // What it subscribes to now is answered by a marker, so all that came before would have come.
         try curious.set(.subscribe(Wire.encode(watching.topic)))
-        let first = try await Self.receive(curious, frames: 2)
+        let first = try await receive(from: curious, framesMax: 2)
         #expect(first == [Wire.encodeUpdateHeader(topic: watching.topic, sequence: watching.sequence + 3), []])
       }
     }

@@ -40,18 +40,6 @@ extension RealProcesses {
       #expect(after.router.pid == before.router.pid)
     }
 
-    private static func receive(_ socket: borrowing Socket, within limit: Duration = patience) async throws
-      -> [[UInt8]]?
-    {
-      var message = Multipart(maxFrames: 8)
-      let deadline = ContinuousClock.now + limit
-      while try socket.receive(into: &message) != .received {
-        guard ContinuousClock.now < deadline else { return nil }
-        try await Task.sleep(for: .milliseconds(1))
-      }
-      return message.copyFrames()
-    }
-
     /// Somebody who comes to a port, and what becomes of it.
     private final class Knocker {
       let socket: Socket
@@ -216,7 +204,7 @@ extension RealProcesses {
             try socket.connect(cluster.router)
             // As a client it is served; after that no longer.
             _ = try socket.send(Wire.encode(.status(number: 7) as RouterRequest))
-            #expect(try await Self.receive(socket) != nil)
+            #expect(try await received(from: socket) != nil)
             for _ in 0..<3 { _ = try socket.send(Wire.encode(request)) }
             try await eventually("the router refuses \(name)") {
               count(cluster, "router", "refused", "no member", name) > 0
@@ -225,7 +213,7 @@ extension RealProcesses {
             sockets.append(SocketBox(socket))
           }
         }
-        for box in sockets { #expect(try await Self.receive(box.socket, within: .zero) == nil) }
+        for box in sockets { #expect(try await received(from: box.socket, within: .zero) == nil) }
         for name in ["Register", "Beat", "Leave", "Alive"] {
           #expect(count(cluster, "router", "no member", name) == 1)
         }
@@ -325,7 +313,7 @@ extension RealProcesses {
         number += 1
         _ = try requests.socket.send(Wire.encode(Request(number: number, body: body)))
         while true {
-          let frames = try #require(try await SecurityTests.receive(requests.socket), "no answer")
+          let frames = try await receive(from: requests.socket)
           let reply = try Wire.decodeReply(frames[0])
           if reply.number == number { return reply.body }
         }
@@ -338,7 +326,7 @@ extension RealProcesses {
 
       func subscribe(_ topic: Topic) throws { try updates.socket.set(.subscribe(Wire.encode(topic))) }
       func update(within limit: Duration = patience) async throws -> [[UInt8]]? {
-        try await SecurityTests.receive(updates.socket, within: limit)
+        try await received(from: updates.socket, within: limit)
       }
     }
 

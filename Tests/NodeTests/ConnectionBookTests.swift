@@ -27,6 +27,13 @@ import Testing
       breakOff: { descriptor in kernel.brokenOff.withLock { $0.append(descriptor) } })
   }
 
+  private func come(_ descriptors: ClosedRange<Int32>, to book: ConnectionBook, _ kernel: Kernel) {
+    for descriptor in descriptors {
+      kernel.open(descriptor, "10.0.0.1")
+      book.accepted(descriptor, at: .requests)
+    }
+  }
+
   @Test func theOneTooManyIsRefusedAndOthersAreNot() {
     let kernel = Kernel()
     let book = book(kernel, limit: 3)
@@ -47,10 +54,7 @@ import Testing
   @Test func anEndThatNobodyToldIsFoundOut() {
     let kernel = Kernel()
     let book = book(kernel, limit: 2)
-    for descriptor: Int32 in 1...3 {
-      kernel.open(descriptor, "10.0.0.1")
-      book.accepted(descriptor, at: .requests)
-    }
+    come(1...3, to: book, kernel)
     #expect(!book.admits(PeerAddress(peerAddress: "10.0.0.1")))
     // One ends, and another address has its descriptor.
     kernel.open(1, "10.0.0.9")
@@ -72,10 +76,7 @@ import Testing
   @Test func aFloodIsNotLookedThroughEachTime() {
     let kernel = Kernel()
     let book = book(kernel, limit: 2, pause: .seconds(60))
-    for descriptor: Int32 in 1...3 {
-      kernel.open(descriptor, "10.0.0.1")
-      book.accepted(descriptor, at: .requests)
-    }
+    come(1...3, to: book, kernel)
     kernel.close(1)
     #expect(book.admits(PeerAddress(peerAddress: "10.0.0.1")))
     kernel.open(1, "10.0.0.1")
@@ -91,10 +92,7 @@ import Testing
     let kernel = Kernel()
     let book = book(kernel, limit: 8)
     let most = Int32(8 + ConnectionBook.reserve(beyond: 8))
-    for descriptor in 1...most + 3 {
-      kernel.open(descriptor, "10.0.0.1")
-      book.accepted(descriptor, at: .requests)
-    }
+    come(1...most + 3, to: book, kernel)
     #expect(kernel.brokenOff.withLock { $0 } == [most + 1, most + 2, most + 3])
     kernel.open(1_000, "10.0.0.2")
     book.accepted(1_000, at: .requests)

@@ -282,7 +282,7 @@ public struct RouterCore: Sendable {
     // A client's word evicts nobody: the suspect is asked.
     let question = Question(peer: peer, locate: locate)
     if let index = probes.index(forKey: suspect.name) {
-      // In place: a copy of all who wait, for each who joins them, would take a router a second when thousands do.
+      // In place: a copy of all who wait for each who joins them would make work that grows with their square.
       let hasRoom = probes.values[index].waiting.count < Limits.questionsWaiting
       guard hasRoom || probes.values[index].waiting.contains(question) else {
         actions.append(.send(.unavailable(number: locate.number, retryAfter: 100), to: peer))

@@ -119,12 +119,11 @@ public struct RouterServer: ~Copyable {
     try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
     var ready: [Ready] = []
     var nextBeat = Clock.now()
-    var planned: Instant? = nextBeat
     while true {
       let wake = min(core.nextWake ?? .distantFuture, nextBeat)
       try poller.wait(nanoseconds: max(0, (wake - Clock.now()).nanoseconds), into: &ready)
       let now = Clock.now()
-      core.onTimers(at: now, planned: planned, into: &actions)
+      core.onTimers(at: now, planned: wake, into: &actions)
       if nextBeat <= now {
         nextBeat = now.next(options.timing.supervisionBeat)
         let beat = ChildBeat(name: "router", pid: getpid(), incarnation: incarnation, commitAge: 0)
@@ -139,7 +138,6 @@ public struct RouterServer: ~Copyable {
         }
       }
       try carryOut(at: now)
-      planned = min(core.nextWake ?? .distantFuture, nextBeat)
     }
   }
 

@@ -138,13 +138,12 @@ public struct SupervisorServer: ~Copyable {
     var nextTick = tickInterval == nil ? Instant.distantFuture : Clock.now()
     core.start(into: &actions)
     try carryOut()
-    var planned: Instant? = min(core.nextWake ?? .distantFuture, min(nextBeat, nextTick))
     while !hasExited {
       let wake = min(core.nextWake ?? .distantFuture, min(nextBeat, nextTick))
       let pause = wake == .distantFuture ? nil : (wake - Clock.now()).nanoseconds
       try poller.wait(nanoseconds: pause, into: &ready)
       let now = Clock.now()
-      core.onTimers(at: now, planned: planned, into: &actions)
+      core.onTimers(at: now, planned: wake, into: &actions)
       if nextBeat <= now {
         nextBeat = now.next(options.timing.supervisionBeat)
         let beat = ChildBeat(name: options.name, pid: getpid(), incarnation: incarnation, commitAge: 0)
@@ -172,7 +171,6 @@ public struct SupervisorServer: ~Copyable {
         }
       }
       try carryOut()
-      planned = min(core.nextWake ?? .distantFuture, min(nextBeat, nextTick))
     }
     _ = onTick()
   }

@@ -48,10 +48,11 @@ final class ConnectionBook: Sendable {
 
   func accepted(_ descriptor: Int32, at port: Entrance) {
     let address = address(of: descriptor)
+    let place = Place(port: port, descriptor: descriptor)
     let isOneTooMany = state.withLock { state in
-      Self.forget(Place(port: port, descriptor: descriptor), &state)
+      Self.forget(place, &state)
       guard let address else { return false }  // gone already
-      state.addresses[Place(port: port, descriptor: descriptor)] = address
+      state.addresses[place] = address
       state.counts[address, default: 0] += 1
       let limit = limit(of: address)
       return state.counts[address]! > limit + Self.reserve(beyond: limit)
