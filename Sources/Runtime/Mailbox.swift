@@ -11,6 +11,8 @@ public final class Mailbox<Element: Sendable>: @unchecked Sendable {
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private var elements: [Element] = []
   private var isClosed = false
+  /// Consumers that sleep.
+  private var sleepers = 0
   private let bell: Int32?
 
   /// - Parameter bell: an eventfd that is rung when something is put in.
@@ -30,8 +32,10 @@ public final class Mailbox<Element: Sendable>: @unchecked Sendable {
   public func put(_ element: Element) {
     pthread_mutex_lock(mutex)
     elements.append(element)
-    pthread_cond_signal(condition)
+    let wakes = sleepers > 0
     pthread_mutex_unlock(mutex)
+    // After the unlock: who was woken before it would have to sleep once more, for the mutex.
+    if wakes { pthread_cond_signal(condition) }
     if let bell { _ = tinysns_eventfd_ring(bell) }
   }
 
@@ -48,7 +52,11 @@ public final class Mailbox<Element: Sendable>: @unchecked Sendable {
   public func takeAll() -> [Element]? {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
-    while elements.isEmpty && !isClosed { pthread_cond_wait(condition, mutex) }
+    while elements.isEmpty && !isClosed {
+      sleepers += 1
+      pthread_cond_wait(condition, mutex)
+      sleepers -= 1
+    }
     if elements.isEmpty { return nil }
     defer { elements = [] }
     return elements
@@ -64,9 +72,12 @@ public final class Mailbox<Element: Sendable>: @unchecked Sendable {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     while elements.isEmpty && !isClosed {
-      if pthread_cond_timedwait(condition, mutex, &deadline) == ETIMEDOUT { return [] }
+      sleepers += 1
+      let outcome = pthread_cond_timedwait(condition, mutex, &deadline)
+      sleepers -= 1
+      if outcome == ETIMEDOUT { break }
     }
-    if elements.isEmpty { return nil }
+    if elements.isEmpty { return isClosed ? nil : [] }
     defer { elements = [] }
     return elements
   }

@@ -1,6 +1,6 @@
 // Waiting for thousands of sockets. A socket's descriptor (ZMQ_FD) wakes up only once, and any use of the socket may
 // swallow that wake-up. So every use is noted (`SocketHandle.touched()`), and the sockets used since the last wait are
-// asked what they are ready for before the next sleep; the others are left to epoll.
+// asked what they are ready for before the next sleep; the others are left to epoll, and so are those that were just found empty.
 internal import CZMQ
 import Glibc
 
@@ -145,6 +145,7 @@ final class EpollCore {
         let event = signalled[index]
         guard let item = items[Int(event.data.u64)] else { continue }
         if let socket = item.socket {
+          socket.isDrained = false
           touch(socket)
         } else {
           ready.append(Ready(token: item.token, events: PollEvents(epoll: event.events)))
@@ -162,7 +163,8 @@ final class EpollCore {
       let socket = touched[index]
       // One that was removed; or removed and added again, so that it is there twice.
       guard socket.watcher === self, socket.isTouched, let item = items[socket.watcherSlot] else { continue }
-      let events = try socket.events().intersection(item.interest)
+      let isDrained = socket.isDrained && item.interest == .readable
+      let events = isDrained ? [] : try socket.events().intersection(item.interest)
       if events.isEmpty {
         socket.isTouched = false
       } else {

@@ -175,7 +175,10 @@ public struct Socket: ~Copyable {
     if retryingInterrupted({ zmq_msg_recv(&message.raw, socket, ZMQ_DONTWAIT) }) >= 0 { return .received }
     let failure = zmq_errno()
     message.clear()
-    if failure == EAGAIN { return .wouldBlock }
+    if failure == EAGAIN {
+      handle.isDrained = true
+      return .wouldBlock
+    }
     throw ZMQError(code: failure, call: "zmq_msg_recv")
   }
 
@@ -249,6 +252,9 @@ final class SocketHandle {
   var watcherSlot = 0
   /// Whether the watcher knows already that the socket was used.
   var isTouched = false
+  /// Its last use was a receive that found nothing: then libzmq has taken note of everything, and the next message will be
+  /// signalled by the descriptor.
+  var isDrained = false
   /// Whether a `Monitor` listens to it.
   var isMonitored = false
 
@@ -262,11 +268,13 @@ final class SocketHandle {
   @inline(__always)
   func touched() -> UnsafeMutableRawPointer {
     if !isTouched, let watcher { watcher.touch(self) }
+    isDrained = false
     return pointer
   }
 
   /// ZMQ_EVENTS: what the socket is ready for now, as ZMQ_POLLIN and ZMQ_POLLOUT.
   func events() throws(ZMQError) -> PollEvents {
+    isDrained = false
     var events: Int32 = 0
     var size = MemoryLayout<Int32>.size
     let code = retryingInterrupted { zmq_getsockopt(pointer, ZMQ_EVENTS, &events, &size) }

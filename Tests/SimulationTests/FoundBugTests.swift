@@ -192,7 +192,7 @@ import Testing
     core.flush(at: .zero, wall: .zero, into: &actions)
     #expect(replies(actions).isEmpty)
     actions = []
-    core.onCommit(.failed("disk full"), at: .zero, into: &actions)
+    core.onCommit(.failed("disk full"), at: .zero, wall: .zero, into: &actions)
     let codes: [Refusal.Code] = replies(actions).compactMap { reply in
       if case .refused(let refusal) = reply.body { return refusal.code } else { return nil }
     }

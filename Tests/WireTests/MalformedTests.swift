@@ -157,6 +157,53 @@ import Wire
     }
   }
 
+  /// Columns of posts, packed: with one post of the text "ab", but for what is said.
+  private func posts(
+    steps: [UInt8] = [0], clients: [UInt8] = [1, 0, 0, 0, 0, 0, 0, 0], numbers: [UInt8] = [1], accounts: [UInt8] = [0],
+    lengths: [UInt8] = [2], texts: [UInt8] = [0x61, 0x62]
+  ) -> [UInt8] {
+    let columns = field(1, steps) + field(2, clients) + field(3, numbers) + field(4, accounts)
+    return field(4, columns + field(5, lengths) + field(6, texts))
+  }
+
+  @Test func columnsOfPosts() throws {
+    let first = field(1, 1)
+    let other = field(2, field(7, 1))
+    let post = try Wire.decodeLogBatch(first + posts()).events
+    #expect(post.map(\.change) == [.posted(AccountID(0), text: "ab")])
+    #expect(post[0].request == RequestID(client: ClientID(1), number: 1))
+    #expect(try Wire.decodeLogBatch(first + posts(numbers: [0])).events[0].request == nil)
+    let mixed = try Wire.decodeLogBatch(first + other + field(3, [1]) + posts()).events
+    #expect(mixed.map(\.change) == [.posted(AccountID(0), text: "ab"), .followed(AccountID(0), AccountID(1))])
+
+    // Columns of unequal lengths, texts that are too short or too long or end within a character.
+    for bad in [
+      posts(steps: []), posts(clients: []), posts(numbers: [1, 2]), posts(accounts: [0, 0]), posts(lengths: []),
+      posts(lengths: [3]), posts(lengths: [1]), posts(lengths: [0]), posts(texts: []),
+    ] {
+      #expect(throws: WireError.outOfRange(.posts)) { try Wire.decodeLogBatch(first + bad) }
+    }
+    let split = posts(
+      steps: [0, 0], clients: [UInt8](repeating: 0, count: 16), numbers: [0, 0], accounts: [0, 0], lengths: [1, 1],
+      texts: [0xc3, 0xbc])
+    #expect(throws: WireError.badText) { try Wire.decodeLogBatch(first + split) }
+    #expect(throws: WireError.outOfRange(.number)) {
+      try Wire.decodeLogBatch(first + posts(numbers: [UInt8](repeating: 0xff, count: 9) + [1]))
+    }
+    // Places that are missing, twice, beyond the end, or not needed.
+    for places in [[], [0, 1], [2], [0xff, 0xff, 0xff, 0xff, 0x0f]] as [[UInt8]] {
+      let bytes = first + other + field(3, places) + posts()
+      #expect(throws: WireError.outOfRange(.events)) { try Wire.decodeLogBatch(bytes) }
+    }
+    #expect(throws: WireError.outOfRange(.events)) {
+      try Wire.decodeLogBatch(first + other + other + field(3, [1, 1]) + posts())
+    }
+    #expect(throws: WireError.outOfRange(.events)) {
+      try Wire.decodeLogBatch(first + other + other + field(3, [1, 0]) + posts())
+    }
+    #expect(throws: WireError.outOfRange(.events)) { try Wire.decodeLogBatch(first + other + field(3, [0])) }
+  }
+
   @Test func topicsHaveSixteenBytes() {
     for count in [0, 15, 17] {
       let topic = [UInt8](repeating: 1, count: count)

@@ -62,6 +62,40 @@ private final class PollerBox<P: SocketPoller & ~Copyable>: PollerUnderTest {
     }
   }
 
+  /// Read until there is nothing, wait, and again: what comes then is told of each time, and what a send may have swallowed, too.
+  @Test func aSocketReadToItsEndIsNotForgotten() throws {
+    try withBothPollers { poller throws in
+      let context = try Context()
+      let left = try context.makeSocket(.pair)
+      let right = try context.makeSocket(.pair)
+      try left.connect(right.bind(endpoint("tcp")))
+      try poller.add(right, 7, .readable)
+      var message = Message()
+      for round in 0..<50 as Range<UInt8> {
+        #expect(try left.send([round]) == .sent)
+        #expect(try poller.wait(patience) == [Ready(token: 7, events: .readable)])
+        #expect(try right.receive(into: &message) == .received)
+        #expect(try right.receive(into: &message) == .wouldBlock)
+        if round % 3 == 1 { #expect(try right.send([round]) == .sent) }
+        if round % 2 == 1 { #expect(try poller.wait(.zero) == []) }
+        try poller.setInterest([.readable, .writable], of: 7)
+        #expect(try poller.wait(nil) == [Ready(token: 7, events: .writable)])
+        #expect(try right.receive(into: &message) == .wouldBlock)
+        #expect(try poller.wait(nil) == [Ready(token: 7, events: .writable)])
+        #expect(try left.send([round]) == .sent)
+        var ready: [Ready] = []
+        let deadline = ContinuousClock.now + patience
+        while ready != [Ready(token: 7, events: [.readable, .writable])], ContinuousClock.now < deadline {
+          ready = try poller.wait(nil)
+        }
+        try poller.setInterest(.readable, of: 7)
+        #expect(try poller.wait(patience) == [Ready(token: 7, events: .readable)])
+        #expect(try right.receive(into: &message) == .received)
+        #expect(try right.receive(into: &message) == .wouldBlock)
+      }
+    }
+  }
+
   @Test func mixesDescriptorsAndSockets() throws {
     try withBothPollers { poller throws in
       let context = try Context()

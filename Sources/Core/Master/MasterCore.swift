@@ -90,7 +90,13 @@ public struct MasterCore: Sendable {
     case sweep
     /// Look whether the log has what nobody announced.
     case check
+    /// The other masters are told of commits that were held back.
+    case broadcast
   }
+
+  /// The least time between two broadcasts where nobody waits for them, because the masters that hear them have no clients. A commit
+  /// costs each of them two wake-ups, and under load there are hundreds a second.
+  private static let broadcastPause = Interval.milliseconds(5)
 
   public let master: MasterIdentity
   public let pid: Int32
@@ -130,6 +136,9 @@ public struct MasterCore: Sendable {
   var rates: AccountRates
   var reads: [ReadID: PendingRead] = [:]
   var lastRead: UInt64 = 0
+  /// Commits that the other masters are still to be told of: contiguous.
+  private var untold: [Event] = []
+  private var lastBroadcast = Instant.zero
   var storageFails = false
   var roster: Roster?
   var random: RandomSource
@@ -193,12 +202,13 @@ public struct MasterCore: Sendable {
     for request in waiting { refuseToServe(request, into: &actions) }
     waiting.removeAll()
     refuseLogins("the server stops", at: now, into: &actions)
-    finishStoppingIfDone(into: &actions)
+    finishStoppingIfDone(at: now, into: &actions)
   }
 
-  private mutating func finishStoppingIfDone(into actions: inout [MasterAction]) {
+  private mutating func finishStoppingIfDone(at now: Instant, into actions: inout [MasterAction]) {
     guard case .stopping = phase, commit == nil else { return }
     phase = .stopped
+    broadcast(at: now, into: &actions)
     sayGoodbyeToAll(into: &actions)
     actions.append(.exit)
   }
@@ -209,6 +219,7 @@ public struct MasterCore: Sendable {
       timers[.beat] = now.next(timing.heartbeat)
       sendBeats(at: now, into: &actions)
     }
+    if timers.expire(.broadcast, at: now) { broadcast(at: now, into: &actions) }
     if timers.expire(.sweep, at: now) {
       timers[.sweep] = now.next(.seconds(1))
       closeSilentSessions(at: now, into: &actions)
@@ -663,8 +674,11 @@ public struct MasterCore: Sendable {
     }
   }
 
-  /// What became of the commit under way.
-  public mutating func onCommit(_ outcome: CommitOutcome, at now: Instant, into actions: inout [MasterAction]) {
+  /// What became of the commit under way. What has come meanwhile goes to the log at once, before anybody is told of anything, so
+  /// that the disk does not wait for the loop.
+  public mutating func onCommit(
+    _ outcome: CommitOutcome, at now: Instant, wall: Timestamp, into actions: inout [MasterAction]
+  ) {
     guard let done = commit else { preconditionFailure("a commit ended that was not begun") }
     commit = nil
     switch outcome {
@@ -674,8 +688,9 @@ public struct MasterCore: Sendable {
       // master's later commit made us read the log.
       var pushes: [MasterAction] = []
       apply(done.events, into: &pushes)
+      flush(at: now, wall: wall, into: &actions)
       for (request, answer) in done.waiting { finish(request, answer, at: now, into: &actions) }
-      actions.append(.broadcast(done.events))
+      tellMasters(of: done.events, at: now, into: &actions)
       actions.append(contentsOf: pushes)
     case .behind(let events):
       apply(events, into: &actions)
@@ -691,8 +706,25 @@ public struct MasterCore: Sendable {
     if case .stopping = phase {
       for request in waiting { refuseToServe(request, into: &actions) }
       waiting.removeAll()
-      finishStoppingIfDone(into: &actions)
+      finishStoppingIfDone(at: now, into: &actions)
     }
+  }
+
+  private mutating func tellMasters(of events: [Event], at now: Instant, into actions: inout [MasterAction]) {
+    if let last = untold.last, last.id.next != events[0].id || untold.count + events.count > Limits.batchEvents {
+      broadcast(at: now, into: &actions)
+    }
+    untold += events
+    let next = lastBroadcast + Self.broadcastPause
+    if assignment == .available, now < next { timers[.broadcast] = next } else { broadcast(at: now, into: &actions) }
+  }
+
+  private mutating func broadcast(at now: Instant, into actions: inout [MasterAction]) {
+    timers[.broadcast] = nil
+    guard !untold.isEmpty else { return }
+    lastBroadcast = now
+    actions.append(.broadcast(untold))
+    untold = []
   }
 
   /// Answers a request that needed the log.

@@ -4,8 +4,9 @@ import CSpawn
 import Core
 import Glibc
 public import Log
-import Runtime
 import Model
+import Runtime
+import Synchronization
 
 /// Opens the log; called once on each thread that needs it.
 public typealias LogOpener = @Sendable () throws(LogError) -> any EventLog
@@ -103,8 +104,29 @@ final class CommitThread: Sendable {
 final class ReaderThread: Sendable {
   enum Job: Sendable {
     case read(ReadID, LogQuery)
-    /// The log has grown.
+    /// The log has grown, which was waited for.
     case grown
+  }
+
+  /// Whether the log has grown: noted at every commit, which must not cost a wake-up each.
+  private final class Growth: Sendable {
+    private let state = Mutex((isThere: false, isAwaited: false))
+
+    /// Notes that there is some; whether it was awaited.
+    func note() -> Bool {
+      state.withLock { state in
+        defer { state = (true, false) }
+        return state.isAwaited
+      }
+    }
+
+    /// Whether there was some since this was last asked. If there was none and it is `awaited`, the next is to be told of.
+    func take(awaited: Bool = false) -> Bool {
+      state.withLock { state in
+        defer { state = (false, awaited && !state.isThere) }
+        return state.isThere
+      }
+    }
   }
 
   /// How long the derived tables may lag when there is little to do, in milliseconds.
@@ -115,21 +137,29 @@ final class ReaderThread: Sendable {
   private static let indexEvents = 8_192
 
   private let jobs = Mailbox<Job>()
+  private let growth = Growth()
   private let thread: WorkerThread
 
   init(open: @escaping LogOpener, results: Mailbox<LogResult>) {
-    let jobs = jobs
-    thread = WorkerThread { Self.run(open, jobs, results) }
+    let (jobs, growth) = (jobs, growth)
+    thread = WorkerThread { Self.run(open, jobs, growth, results) }
   }
 
-  func put(_ job: Job) { jobs.put(job) }
+  func read(_ id: ReadID, _ query: LogQuery) { jobs.put(.read(id, query)) }
+
+  /// The log has grown. Costs next to nothing while the thread knows that it is behind.
+  func noteGrowth() {
+    if growth.note() { jobs.put(.grown) }
+  }
 
   func close() {
     jobs.close()
     thread.join()
   }
 
-  private static func run(_ open: LogOpener, _ jobs: Mailbox<Job>, _ results: Mailbox<LogResult>) {
+  private static func run(
+    _ open: LogOpener, _ jobs: Mailbox<Job>, _ growth: Growth, _ results: Mailbox<LogResult>
+  ) {
     let log: any EventLog
     do throws(LogError) { log = try open() } catch {
       results.put(.unusable(error.explanation))
@@ -138,16 +168,18 @@ final class ReaderThread: Sendable {
     var isBehind = true
     var isIndexing = false
     var lastIndexed = Clock.now()
-    // With nothing to index the thread sleeps until it is asked something; otherwise the tables lag a little, in bulk.
-    while let batch = isBehind ? jobs.takeAll(waitingAtMost: isIndexing ? 0 : indexInterval) : jobs.takeAll() {
-      for job in batch {
-        switch job {
-        case .grown: isBehind = true
-        case .read(let id, let query): results.put(answer(id, query, from: log))
-        }
+    while true {
+      if !isBehind { isBehind = growth.take(awaited: true) }
+      // With nothing to index the thread sleeps until it is asked something; otherwise the tables lag a little, in bulk.
+      guard let batch = isBehind ? jobs.takeAll(waitingAtMost: isIndexing ? 0 : indexInterval) : jobs.takeAll() else {
+        return
       }
+      for case .read(let id, let query) in batch { results.put(answer(id, query, from: log)) }
+      let hasGrown = growth.take()
+      if hasGrown { isBehind = true }
       guard isBehind else { continue }
-      if batch.isEmpty || Clock.now() - lastIndexed > indexIntervalUnderLoad { isIndexing = true }
+      let isCalm = batch.isEmpty && !hasGrown
+      if isCalm || Clock.now() - lastIndexed > indexIntervalUnderLoad { isIndexing = true }
       guard isIndexing else { continue }
       // A failure is not this master's alone, and costs nothing but a longer replay: try again later.
       isBehind = (try? log.index(limit: indexEvents)) ?? false

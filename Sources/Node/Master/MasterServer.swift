@@ -54,9 +54,9 @@ public struct MasterOptions: Sendable {
 /// A master server as a process.
 ///
 /// Five threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords; the
-/// gatekeeper. libzmq has two I/O threads of its own: one for the clients, and one for the cluster. A thousand clients that come at
-/// once, each with a handshake of half a millisecond, would else keep the beats waiting for so long that the router gives the master
-/// up, and they go on to the next.
+/// gatekeeper. libzmq has three I/O threads of its own: one for the cluster, one for the clients' requests, and the updates are shared by
+/// that one and another. A thousand clients that come at once, each with a handshake of half a millisecond, would else keep the beats
+/// waiting for so long that the router gives the master up, and they go on to the next.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
     case signals, bell, requests, timelines, mesh, router, supervisor
@@ -77,8 +77,9 @@ public struct MasterServer: ~Copyable {
 
   private struct Sockets: ~Copyable {
     /// libzmq's I/O threads, as `SocketOption.affinity` names them.
-    private static let clients: UInt64 = 1
-    private static let cluster: UInt64 = 2
+    private static let requests: UInt64 = 0b001
+    private static let updates: UInt64 = 0b011
+    private static let cluster: UInt64 = 0b100
 
     let context: Context
     let gatekeeper: Gatekeeper?
@@ -100,18 +101,18 @@ public struct MasterServer: ~Copyable {
     init(_ options: MasterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(NodeError) {
       var endpoint = options.requests
       do throws(ZMQError) {
-        let context = try Context(ioThreads: 2, maxSockets: 256)
+        let context = try Context(ioThreads: 3, maxSockets: 256)
         let keeper = try keys.map { keys throws(ZMQError) in
           try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
         }
         let requests = try ServerSocket(
           context, endpoint: endpoint, queued: options.limits.repliesQueued, maxBytes: Limits.requestBytes,
-          gate: keeper.map { ($0, .requests) }, ioThreads: Self.clients)
+          gate: keeper.map { ($0, .requests) }, ioThreads: Self.requests)
 
         endpoint = options.timelines
         let timelines = try context.makeSocket(.xpub)
         try timelines.set(
-          .affinity(Self.clients), .xpubManual(true), .sendHighWaterMark(options.limits.updatesQueued),
+          .affinity(Self.updates), .xpubManual(true), .sendHighWaterMark(options.limits.updatesQueued),
           .receiveHighWaterMark(0),
           .maxMessageSize(Limits.subscriptionBytes), .backlog(Limits.connectionsPending),
           .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
@@ -302,8 +303,8 @@ public struct MasterServer: ~Copyable {
       switch result {
       case .loaded(let snapshot): core.onSnapshot(snapshot, at: now, into: &actions)
       case .committed(let outcome):
-        core.onCommit(outcome, at: now, into: &actions)
-        reader.put(.grown)
+        core.onCommit(outcome, at: now, wall: Clock.wall(), into: &actions)
+        reader.noteGrowth()
       case .caughtUp(let outcome, let more): core.onCatchUp(outcome, more: more, at: now, into: &actions)
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
       case .password(let id, let outcome): core.onPassword(id, outcome, at: now, into: &actions)
@@ -411,7 +412,7 @@ public struct MasterServer: ~Copyable {
       do throws(WireError) {
         let batch = try message.withBytes { bytes throws(WireError) in try Wire.decodeLogBatch(bytes) }
         core.onLogBatch(batch, at: now, into: &actions)
-        reader.put(.grown)
+        reader.noteGrowth()
       } catch {
         complain("an event is \(error.explanation)", "log", at: now)
       }
@@ -485,7 +486,7 @@ public struct MasterServer: ~Copyable {
     case .catchUp(let position):
       commits.put(.catchUp(after: position))
     case .read(let id, let query):
-      reader.put(.read(id, query))
+      reader.read(id, query)
     case .broadcast(let events):
       _ = try sockets.mesh.send(Wire.encode(LogBatch(events: events)))
     case .toRouter(let request):

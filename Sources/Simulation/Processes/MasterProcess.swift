@@ -397,7 +397,7 @@ final class MasterProcess: Process {
 
   private func tell(_ outcome: CommitOutcome) {
     onThread(after: .microseconds(20)) { [self] in
-      enqueue(.callback { [self] in core.onCommit(outcome, at: clock, into: &actions) })
+      enqueue(.callback { [self] in core.onCommit(outcome, at: clock, wall: wall, into: &actions) })
     }
   }
 

@@ -1108,7 +1108,50 @@ nonisolated struct Tinysns_LogBatch: Sendable {
 
   var firstID: UInt64 = 0
 
+  /// those that are no posts
   var events: [Tinysns_Event] = []
+
+  /// of `events` in the batch, from 0, ascending; none if there are no posts. Posts have the others
+  var places: [UInt32] = []
+
+  var posts: Tinysns_Posts {
+    get {_posts ?? Tinysns_Posts()}
+    set {_posts = newValue}
+  }
+  /// Returns true if `posts` has been explicitly set.
+  var hasPosts: Bool {self._posts != nil}
+  /// Clears the value of `posts`. Subsequent reads from it will return its default value.
+  mutating func clearPosts() {self._posts = nil}
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  init() {}
+
+  fileprivate var _posts: Tinysns_Posts? = nil
+}
+
+/// Posts are by far the most, so they lie in columns, an element a post: that takes a reader much less time.
+nonisolated struct Tinysns_Posts: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// each one's time in ms less that of the one before; the first's less 0
+  var timeSteps: [Int64] = []
+
+  /// of the request
+  var clients: [UInt64] = []
+
+  /// 0: no request
+  var numbers: [UInt64] = []
+
+  var accounts: [UInt32] = []
+
+  /// of the texts, in bytes
+  var lengths: [UInt32] = []
+
+  /// one after the other, each UTF-8
+  var texts: Data = Data()
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3292,7 +3335,7 @@ nonisolated extension Tinysns_RosterMember: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension Tinysns_LogBatch: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".LogBatch"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}first_id\0\u{1}events\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}first_id\0\u{1}events\0\u{1}places\0\u{1}posts\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3302,24 +3345,93 @@ nonisolated extension Tinysns_LogBatch: SwiftProtobuf.Message, SwiftProtobuf._Me
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.firstID) }()
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.events) }()
+      case 3: try { try decoder.decodeRepeatedUInt32Field(value: &self.places) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._posts) }()
       default: break
       }
     }
   }
 
   func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.firstID != 0 {
       try visitor.visitSingularUInt64Field(value: self.firstID, fieldNumber: 1)
     }
     if !self.events.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.events, fieldNumber: 2)
     }
+    if !self.places.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.places, fieldNumber: 3)
+    }
+    try { if let v = self._posts {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   static func ==(lhs: Tinysns_LogBatch, rhs: Tinysns_LogBatch) -> Bool {
     if lhs.firstID != rhs.firstID {return false}
     if lhs.events != rhs.events {return false}
+    if lhs.places != rhs.places {return false}
+    if lhs._posts != rhs._posts {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Tinysns_Posts: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".Posts"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}time_steps\0\u{1}clients\0\u{1}numbers\0\u{1}accounts\0\u{1}lengths\0\u{1}texts\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedSInt64Field(value: &self.timeSteps) }()
+      case 2: try { try decoder.decodeRepeatedFixed64Field(value: &self.clients) }()
+      case 3: try { try decoder.decodeRepeatedUInt64Field(value: &self.numbers) }()
+      case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.accounts) }()
+      case 5: try { try decoder.decodeRepeatedUInt32Field(value: &self.lengths) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.texts) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.timeSteps.isEmpty {
+      try visitor.visitPackedSInt64Field(value: self.timeSteps, fieldNumber: 1)
+    }
+    if !self.clients.isEmpty {
+      try visitor.visitPackedFixed64Field(value: self.clients, fieldNumber: 2)
+    }
+    if !self.numbers.isEmpty {
+      try visitor.visitPackedUInt64Field(value: self.numbers, fieldNumber: 3)
+    }
+    if !self.accounts.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.accounts, fieldNumber: 4)
+    }
+    if !self.lengths.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.lengths, fieldNumber: 5)
+    }
+    if !self.texts.isEmpty {
+      try visitor.visitSingularBytesField(value: self.texts, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Tinysns_Posts, rhs: Tinysns_Posts) -> Bool {
+    if lhs.timeSteps != rhs.timeSteps {return false}
+    if lhs.clients != rhs.clients {return false}
+    if lhs.numbers != rhs.numbers {return false}
+    if lhs.accounts != rhs.accounts {return false}
+    if lhs.lengths != rhs.lengths {return false}
+    if lhs.texts != rhs.texts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

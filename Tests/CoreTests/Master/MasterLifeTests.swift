@@ -344,7 +344,7 @@ import Testing
     master.finishCommit()
     #expect(master.hasExited)
     #expect(master.told(1).suffix(2) == [.done(head.next), .goodbye])
-    #expect(master.broadcasts.last?.first?.id == head.next)
+    #expect(master.broadcasts.last?.last?.id == head.next)
     #expect(master.log.head == head.next, "nothing new was committed")
     master.expectAllAnswered()
   }

@@ -6,11 +6,12 @@ import Testing
 @testable import Core
 
 @Suite struct MasterRequestTests {
-  /// Alice at peer 1, bob at peer 2.
+  /// Alice at peer 1, bob at peer 2; the other masters know.
   private func served(log: ModelLog = ModelLog()) -> TestMaster {
     let master = TestMaster.serving(log: log)
     master.login("alice", client: 1_001, from: 1)
     master.login("bob", client: 1_002, from: 2)
+    master.pass(.milliseconds(10))
     return master
   }
 
@@ -45,6 +46,68 @@ import Testing
     master.settle()
     #expect(master.log.posts(by: [AccountID(0), AccountID(1)]).map(\.text) == ["1", "2", "3"])
     master.expectAllAnswered()
+  }
+
+  @Test func theNextCommitDoesNotWaitForTheAnswers() {
+    let master = served()
+    master.send(.post(text: "1"), from: 1)
+    master.send(.post(text: "2"), from: 2)
+    master.finishCommit()
+    let next = master.actions.firstIndex { if case .append = $0 { true } else { false } }
+    let answer = master.actions.firstIndex { if case .reply = $0 { true } else { false } }
+    #expect(next! < answer!)
+    master.settle()
+    master.expectAllAnswered()
+  }
+
+  // MARK: The other masters
+
+  private func post(_ text: String, at master: TestMaster) {
+    master.send(.post(text: text), from: 1)
+    master.finishCommit()
+  }
+
+  @Test func commitsInQuickSuccessionAreToldTogether() {
+    let master = served()
+    master.pass(.seconds(1))
+    let before = master.broadcasts.count
+    post("1", at: master)
+    #expect(master.broadcasts.dropFirst(before).map(\.count) == [1], "the first is told at once")
+    post("2", at: master)
+    post("3", at: master)
+    #expect(master.broadcasts.count == before + 1)
+    master.pass(.milliseconds(5))
+    #expect(master.broadcasts.dropFirst(before).map(\.count) == [1, 2])
+  }
+
+  @Test func commitsAreToldAtOnceWhereAllMastersServe() {
+    let master = TestMaster.serving(assignment: .spread)
+    master.login("alice", client: 1_001, from: 1)
+    let before = master.broadcasts.count
+    for text in ["1", "2", "3"] { post(text, at: master) }
+    #expect(master.broadcasts.dropFirst(before).map(\.count) == [1, 1, 1])
+  }
+
+  @Test func whatIsHeldBackIsToldBeforeTheEnd() {
+    let master = served()
+    post("1", at: master)
+    post("2", at: master)
+    master.turn { $0.stop(at: $1, into: &$2) }
+    #expect(master.hasExited)
+    #expect(master.broadcasts.last?.last?.id == master.log.head)
+  }
+
+  @Test func aBroadcastHasNoHole() {
+    let log = ModelLog()
+    let master = served(log: log)
+    master.pass(.seconds(1))
+    post("1", at: master)
+    post("2", at: master)
+    let other = log.commit(.posted(AccountID(1), text: "another master's"))
+    master.hear(other)
+    post("3", at: master)
+    master.pass(.milliseconds(5))
+    #expect(master.broadcasts.joined().map(\.id) == log.events.map(\.id).filter { $0 != other[0].id })
   }
 
   @Test func aCommitHasALimit() {

@@ -295,7 +295,8 @@ private struct FuzzedMaster {
       case nil: outcome = .failed("the log is shorter than was thought")
       }
     }
-    try turn { $0.onCommit(outcome, at: $1, into: &$2) }
+    let wall = wall
+    try turn { $0.onCommit(outcome, at: $1, wall: wall, into: &$2) }
   }
 
   private mutating func finishCatchUp(failing: Bool) throws(Finding) {
