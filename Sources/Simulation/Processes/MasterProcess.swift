@@ -224,7 +224,9 @@ final class MasterProcess: Process {
 
   private func carryOut(_ action: MasterAction) {
     switch action {
-    case .reply(let reply, let peer): send(reply, to: peer)
+    case .reply(let reply, let peer):
+      if case .refused(let refusal) = reply.body, refusal.code == .tooManyAttempts { world.attemptsRefused = world.now }
+      send(reply, to: peer)
     case .welcome(var welcome, let claims, let number, let peer):
       welcome.token = claims.map(SimulatedCrypto.seal)
       send(Reply(number: number, body: .welcome(welcome)), to: peer)

@@ -40,9 +40,10 @@ public enum SimulationCommand {
     let simulatedSeconds = decimal(outcome.simulated, 1)
     let wallSeconds = decimal(elapsed.nanoseconds, 3)
     if json {
+      let failed = failures.isEmpty ? "" : ",\"failed_seeds\":[\(failures.map { String($0.seed) }.joined(separator: ","))]"
       print(
-        "{\"seeds\":\(count),\"violations\":\(failures.count),\"simulated_s\":\(simulatedSeconds),\"wall_s\":\(wallSeconds)}"
-      )
+        "{\"seeds\":\(count),\"violations\":\(failures.count),\"simulated_s\":\(simulatedSeconds),\"wall_s\":\(wallSeconds)"
+          + failed + "}")
       return failures.isEmpty ? 0 : 1
     }
     for failure in failures.prefix(20) { report(failure, print) }

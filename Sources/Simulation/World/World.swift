@@ -40,6 +40,8 @@ final class World {
   private(set) var situations = Situations()
   /// What supervisors have written down of deaths; it outlives them.
   var deaths: [String: Instant] = [:]
+  /// When somebody was last told to wait with his password.
+  var attemptsRefused = Instant.zero
   private var lastPid: Int32 = 100
   private var strangers = 0
   private var frozenInTheChair: Set<Int32> = []

@@ -7,7 +7,7 @@ import Wire
 extension FuzzTarget {
   static let router = FuzzTarget(
     "core-router",
-    "a router among peers of whom any may say anything: each Locate is answered once, what it says is understood, silence empties it",
+    "a router among peers of whom any may say anything: each Locate is answered, what it says is understood, silence empties it",
     inputBytesMax: 8_192, tokens: protobufTokens
   ) { random in
     coreSeed(&random, stepKinds: FuzzedRouter.stepKinds) { generator, kind in
@@ -19,6 +19,14 @@ extension FuzzTarget {
   }
 }
 
+/// Answers that are still to come under one number.
+private struct Owed {
+  var least = 0
+  /// Who asks the same again before the answer has come may get one answer or two.
+  var most = 0
+  var asked: Set<Locate> = []
+}
+
 private struct FuzzedRouter {
   static let stepKinds = 8
   private static let stepsMax = 300
@@ -27,7 +35,7 @@ private struct FuzzedRouter {
   private var core: RouterCore
   private var now = Instant(nanoseconds: 10_000_000_000)
   private var planned: Instant?
-  private var owed: [PeerID: [UInt64: Int]] = [:]
+  private var owed: [PeerID: [UInt64: Owed]] = [:]
   private var lastNonce: UInt64 = 0
   private var lastVersion: UInt64 = 0
 
@@ -46,8 +54,8 @@ private struct FuzzedRouter {
     }
     try pass(.seconds(30))
     for (peer, numbers) in owed {
-      for (number, count) in numbers {
-        try hold(count == 0, "Locate \(number) of \(peer) has \(count) answers too few")
+      for (number, owed) in numbers {
+        try hold(owed.least == 0, "Locate \(number) of \(peer) has \(owed.least) answers too few")
       }
     }
   }
@@ -87,7 +95,12 @@ private struct FuzzedRouter {
 
   private mutating func hear(_ said: RouterRequest, from peer: PeerID) throws(Finding) {
     guard let request = try? Wire.decodeRouterRequest(Wire.encode(said)) else { return }
-    if case .locate(let locate) = request { owed[peer, default: [:]][locate.number, default: 0] += 1 }
+    if case .locate(let locate) = request {
+      var owed = owed[peer]?[locate.number] ?? Owed()
+      owed.most += 1
+      if owed.asked.insert(locate).inserted { owed.least += 1 }
+      self.owed[peer, default: [:]][locate.number] = owed
+    }
     try turn { $0.onRequest(request, from: peer, at: $1, into: &$2) }
   }
 
@@ -102,12 +115,15 @@ private struct FuzzedRouter {
       try hold((try? Wire.decodeRouterReply(Wire.encode(reply))) == reply, "what nobody understands: \(reply)")
       switch reply {
       case .located(let number, _), .unavailable(let number, _), .refused(let number, _):
-        guard let count = owed[peer]?[number], count > 0 else {
+        guard var owed = owed[peer]?[number], owed.most > 0 else {
           // Registrations may be refused under a number that nobody gave.
           if case .refused = reply { continue }
           throw Finding("\(peer) is answered \(number), which it did not ask")
         }
-        owed[peer]![number] = count - 1
+        owed.most -= 1
+        owed.least = max(0, owed.least - 1)
+        if owed.least == 0 { owed.asked = [] }
+        self.owed[peer]![number] = owed
       case .probe(let nonce): lastNonce = nonce
       case .roster(let roster):
         try hold(roster.version >= lastVersion, "roster \(roster.version) after \(lastVersion)")

@@ -41,6 +41,7 @@ import Model
     if libfuzzer { return try runLibFuzzer(first) }
     if let worker { return try Worker(first, board: Board(path: worker)).run(self, corpus: inputs(of: first)) }
 
+    try FileManager.default.createDirectory(atPath: found, withIntermediateDirectories: true)
     var harmful = 0
     for target in targets { harmful += try Runner(target, self).run() }
     if harmful > 0 { throw ExitCode(1) }
