@@ -40,7 +40,8 @@ public enum SimulationCommand {
     let simulatedSeconds = decimal(outcome.simulated, 1)
     let wallSeconds = decimal(elapsed.nanoseconds, 3)
     if json {
-      let failed = failures.isEmpty ? "" : ",\"failed_seeds\":[\(failures.map { String($0.seed) }.joined(separator: ","))]"
+      let failedSeeds = failures.map { String($0.seed) }.joined(separator: ",")
+      let failed = failures.isEmpty ? "" : ",\"failed_seeds\":[\(failedSeeds)]"
       print(
         "{\"seeds\":\(count),\"violations\":\(failures.count),\"simulated_s\":\(simulatedSeconds),\"wall_s\":\(wallSeconds)"
           + failed + "}")
