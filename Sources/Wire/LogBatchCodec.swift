@@ -28,6 +28,7 @@ extension Tinysns_LogBatch {
     firstID = batch.events[0].id.rawValue
     var expected = batch.events[0].id
     var columns = PostColumns(capacity: batch.events.count)
+    var places: [UInt32] = []
     for (place, event) in batch.events.enumerated() {
       precondition(event.id == expected, "a batch has event \(event.id) where \(expected) belongs")
       expected = expected.next
@@ -38,21 +39,27 @@ extension Tinysns_LogBatch {
         places.append(UInt32(place))
       }
     }
-    if columns.accounts.isEmpty { places = [] } else { posts = Tinysns_Posts(columns) }
+    if columns.accounts.isEmpty { return }
+    (others, events) = (events, [])
+    self.places = places
+    posts = Tinysns_Posts(columns)
   }
 }
 
 extension LogBatch {
   fileprivate init(_ wire: Tinysns_LogBatch) throws(WireError) {
     let columns = try PostColumns(wire.posts)
-    let others = wire.events
-    let places = wire.places
     let postCount = columns.accounts.count
+    guard postCount == 0 ? wire.others.isEmpty && wire.places.isEmpty : wire.events.isEmpty else {
+      throw .outOfRange(.events)
+    }
+    let others = postCount == 0 ? wire.events : wire.others
+    let places = wire.places
     try check(others.count, atMost: batchEventsMax, .events)
     try check(postCount, atMost: batchEventsMax - others.count, .events)
     let count = others.count + postCount
     guard count > 0 else { throw .missing(.events) }
-    guard places.count == (postCount == 0 ? 0 : others.count) else { throw .outOfRange(.events) }
+    guard postCount == 0 || places.count == others.count else { throw .outOfRange(.events) }
     let first = try eventID(wire.firstID)
     guard EventID.max.rawValue - first.rawValue >= UInt64(count - 1) else { throw .outOfRange(.eventID) }
 

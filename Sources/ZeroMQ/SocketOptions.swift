@@ -136,8 +136,8 @@ extension Socket {
   }
 
   /// The descriptor that becomes readable when `events` *may* have changed. It is edge-triggered in effect: any use
-  /// of the socket can swallow its wake-up, so `events` must be read after every use and before every sleep.
-  /// The pollers of this module do that.
+  /// of the socket can swallow its wake-up, so `events` must be read after every use and before every sleep,
+  /// but for a receive that found nothing. The pollers of this module do that.
   public var fileDescriptor: Int32 {
     get throws(ZMQError) { try get(ZMQ_FD) }
   }

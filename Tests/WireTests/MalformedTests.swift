@@ -168,7 +168,7 @@ import Wire
 
   @Test func columnsOfPosts() throws {
     let first = field(1, 1)
-    let other = field(2, field(7, 1))
+    let other = field(5, field(7, 1))
     let post = try Wire.decodeLogBatch(first + posts()).events
     #expect(post.map(\.change) == [.posted(AccountID(0), text: "ab")])
     #expect(post[0].request == RequestID(client: ClientID(1), number: 1))
@@ -202,6 +202,11 @@ import Wire
       try Wire.decodeLogBatch(first + other + other + field(3, [1, 0]) + posts())
     }
     #expect(throws: WireError.outOfRange(.events)) { try Wire.decodeLogBatch(first + other + field(3, [0])) }
+    let event = field(2, field(7, 1))
+    #expect(throws: WireError.outOfRange(.events)) { try Wire.decodeLogBatch(first + event + field(3, [0])) }
+    #expect(throws: WireError.outOfRange(.events)) { try Wire.decodeLogBatch(first + event + other) }
+    // A reader who knows no columns must not take the rest for all.
+    #expect(throws: WireError.outOfRange(.events)) { try Wire.decodeLogBatch(first + event + posts()) }
   }
 
   @Test func topicsHaveSixteenBytes() {

@@ -20,7 +20,7 @@ public enum MasterAction: Hashable, Sendable {
   case catchUp(after: EventID)
   /// Read older posts; answer with `onRead`.
   case read(ReadID, LogQuery)
-  /// Publish a commit to the other masters.
+  /// Publish commits to the other masters.
   case broadcast([Event])
   case toRouter(RouterRequest)
   case toSupervisor(ChildBeat)

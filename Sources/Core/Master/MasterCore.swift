@@ -658,7 +658,7 @@ public struct MasterCore: Sendable {
 
   /// The end of a turn: starts a commit with all that waits, unless one is under way.
   ///
-  /// Everything that arrived in the same turn goes into the same commit.
+  /// Everything that arrived in the same turn goes into the same commit, but for a turn in which one ends: then the next begins at once.
   public mutating func flush(at now: Instant, wall: Timestamp, into actions: inout [MasterAction]) {
     guard case .serving = phase, commit == nil, state.head >= wanted || !isCatchingUp else { return }
     while !waiting.isEmpty {
@@ -684,7 +684,7 @@ public struct MasterCore: Sendable {
     switch outcome {
     case .appended:
       noteStorageWorks(into: &actions)
-      // Acknowledge, tell the masters, push: in this order. The events may have been applied already, when another
+      // Acknowledge, tell the masters (unless that is held back), push: in this order. The events may have been applied already, when another
       // master's later commit made us read the log.
       var pushes: [MasterAction] = []
       apply(done.events, into: &pushes)

@@ -129,7 +129,7 @@ final class ReaderThread: Sendable {
     }
   }
 
-  /// How long the derived tables may lag when there is little to do, in milliseconds.
+  /// How long the log must not have grown before the derived tables are brought up to it, in milliseconds.
   private static let indexInterval = 1_000
   /// The same under a load that never pauses. What they lag behind, a starting master replays.
   private static let indexIntervalUnderLoad = Interval.seconds(10)
@@ -186,7 +186,7 @@ final class ReaderThread: Sendable {
       if !isBehind {
         isIndexing = false
         lastIndexed = Clock.now()
-        if batch.isEmpty { tinysns_give_back_memory() }
+        if isCalm { tinysns_give_back_memory() }
       }
     }
   }

@@ -124,7 +124,8 @@ public struct MasterServer: ~Copyable {
         endpoint = options.log
         let mesh = try context.makeSocket(.pub)
         try mesh.set(
-          .affinity(Self.cluster), .sendHighWaterMark(1_000), .maxMessageSize(Limits.requestBytes),
+          .affinity(Self.cluster), .linger(.milliseconds(200)), .sendHighWaterMark(1_000),
+          .maxMessageSize(Limits.requestBytes),
           .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(mesh, as: .log)
@@ -554,7 +555,7 @@ extension Reply {
 extension MasterNote {
   var level: Logger.Level {
     switch self {
-    case .loggedIn, .loggedOut, .sessionLost, .sessionRevoked, .joined, .left: return .debug
+    case .loggedIn, .loggedOut, .sessionLost, .sessionRevoked, .joined, .left, .holeRead: return .debug
     case .storageFailed: return .error
     default: return .info
     }

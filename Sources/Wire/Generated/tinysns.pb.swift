@@ -1108,10 +1108,10 @@ nonisolated struct Tinysns_LogBatch: Sendable {
 
   var firstID: UInt64 = 0
 
-  /// those that are no posts
+  /// all of them, if there are no posts; else none, so that a reader who knows no more refuses it
   var events: [Tinysns_Event] = []
 
-  /// of `events` in the batch, from 0, ascending; none if there are no posts. Posts have the others
+  /// of `others` in the batch, from 0, ascending; posts have the other places
   var places: [UInt32] = []
 
   var posts: Tinysns_Posts {
@@ -1122,6 +1122,9 @@ nonisolated struct Tinysns_LogBatch: Sendable {
   var hasPosts: Bool {self._posts != nil}
   /// Clears the value of `posts`. Subsequent reads from it will return its default value.
   mutating func clearPosts() {self._posts = nil}
+
+  /// beside posts
+  var others: [Tinysns_Event] = []
 
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3335,7 +3338,7 @@ nonisolated extension Tinysns_RosterMember: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension Tinysns_LogBatch: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".LogBatch"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}first_id\0\u{1}events\0\u{1}places\0\u{1}posts\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}first_id\0\u{1}events\0\u{1}places\0\u{1}posts\0\u{1}others\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3347,6 +3350,7 @@ nonisolated extension Tinysns_LogBatch: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.events) }()
       case 3: try { try decoder.decodeRepeatedUInt32Field(value: &self.places) }()
       case 4: try { try decoder.decodeSingularMessageField(value: &self._posts) }()
+      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.others) }()
       default: break
       }
     }
@@ -3369,6 +3373,9 @@ nonisolated extension Tinysns_LogBatch: SwiftProtobuf.Message, SwiftProtobuf._Me
     try { if let v = self._posts {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
     } }()
+    if !self.others.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.others, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3377,6 +3384,7 @@ nonisolated extension Tinysns_LogBatch: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.events != rhs.events {return false}
     if lhs.places != rhs.places {return false}
     if lhs._posts != rhs._posts {return false}
+    if lhs.others != rhs.others {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

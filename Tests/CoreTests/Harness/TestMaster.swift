@@ -26,6 +26,7 @@ final class TestMaster {
   private(set) var replies: [(peer: PeerID, reply: Reply)] = []
   private(set) var updates: [Update] = []
   private(set) var commit: (events: [Event], after: EventID)?
+  private var lastCommitted = EventID.zero
   private(set) var catchUp: EventID?
   private(set) var reads: [(id: ReadID, query: LogQuery)] = []
   private(set) var mesh: [RosterMember] = []
@@ -445,6 +446,7 @@ final class TestMaster {
 
   /// Acknowledge, tell the masters, push: of one commit in this order.
   private func checkOrder(of events: [Event]) {
+    lastCommitted = events.last!.id
     let ids = events[0].id...events.last!.id
     let told = actions.firstIndex { action in
       if case .broadcast(let told) = action { told.last == events.last } else { false }
@@ -471,6 +473,8 @@ final class TestMaster {
   /// At the end of a test: nobody waits for an answer.
   func expectAllAnswered(sourceLocation: SourceLocation = #_sourceLocation) {
     #expect(owed.isEmpty, "requests without an answer: \(owed)", sourceLocation: sourceLocation)
+    if !hasExited { pass(.milliseconds(5)) }
+    #expect(broadcasts.last?.last?.id ?? .zero >= lastCommitted, "a commit is not told to the others")
   }
 }
 
