@@ -232,10 +232,15 @@ enum ProcessFigures {
   /// The most that it ever was.
   static func peakMemory(_ pid: Int32) -> Double { memory(pid, "VmHWM:") }
 
-  private static func memory(_ pid: Int32, _ key: String) -> Double {
-    guard let text = try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8) else { return 0 }
+  /// Bytes that it has written to a disk.
+  static func written(_ pid: Int32) -> Double { figure("/proc/\(pid)/io", "write_bytes:") }
+
+  private static func memory(_ pid: Int32, _ key: String) -> Double { figure("/proc/\(pid)/status", key) * 1024 }
+
+  private static func figure(_ path: String, _ key: String) -> Double {
+    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return 0 }
     for line in text.split(separator: "\n") where line.hasPrefix(key) {
-      return (Double(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]) ?? 0) * 1024
+      return Double(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]) ?? 0
     }
     return 0
   }

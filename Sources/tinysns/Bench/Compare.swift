@@ -327,16 +327,17 @@ struct Comparison {
     }
   }
 
-  /// What a process needs when the load is over: the derived tables are written behind the log, for seconds, and only then is memory given
-  /// back. Waits until it has not changed for three seconds, at most half a minute.
+  /// What a process needs when the load is over: the derived tables are written behind the log, for half a minute perhaps, and only
+  /// then is memory given back. Waits until neither it nor what was written has changed for three seconds, at most two minutes.
   private func settledMemory(of pid: Int32) -> Double {
     var last = ProcessFigures.memory(pid)
+    var lastWritten = ProcessFigures.written(pid)
     var calm = 0
-    for _ in 0..<30 where calm < 3 {
+    for _ in 0..<120 where calm < 3 {
       sleep(1)
-      let now = ProcessFigures.memory(pid)
-      calm = abs(now - last) < last / 100 ? calm + 1 : 0
-      last = now
+      let (now, written) = (ProcessFigures.memory(pid), ProcessFigures.written(pid))
+      calm = abs(now - last) < last / 100 && written == lastWritten ? calm + 1 : 0
+      (last, lastWritten) = (now, written)
     }
     return last
   }

@@ -213,6 +213,15 @@ final class FaultInjector: @unchecked Sendable {
       guard let pid = deployment.folder.owner(of: Deployment.launcher), tormented.contains(pid) else { break }
       usleep(5_000)
     }
+    // So does a killed router its port: `up` says so, and whoever reads that tries again.
+    for _ in 0..<20 {
+      if runUp() { return }
+      usleep(100_000)
+    }
+  }
+
+  /// Whether the cluster was started.
+  private func runUp() -> Bool {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: (try? Program.path()) ?? CommandLine.arguments[0])
     process.arguments = ["up", "--detach", "--topology", deployment.path]
@@ -222,12 +231,14 @@ final class FaultInjector: @unchecked Sendable {
     process.standardError = errors
     do {
       try process.run()
-      let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-      process.waitUntilExit()
-      if process.terminationStatus != 0 { log("up: \(text.trimmingCharacters(in: .whitespacesAndNewlines))") }
     } catch {
       log("up can't be started: \(error)")
+      return false
     }
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    if process.terminationStatus != 0 { log("up: \(text.trimmingCharacters(in: .whitespacesAndNewlines))") }
+    return process.terminationStatus == 0
   }
 
   /// Thaws whatever is frozen, and starts what is missing.
