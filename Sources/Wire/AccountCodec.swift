@@ -4,12 +4,6 @@
 import Model
 internal import SwiftProtobuf
 
-private func bytes<Bytes: SwiftProtobufContiguousBytes>(of token: SessionToken) -> Bytes {
-  var bytes = Bytes(repeating: 0, count: token.bytes.count)
-  bytes.withUnsafeMutableBytes { $0.copyBytes(from: token.bytes) }
-  return bytes
-}
-
 /// Nil for no bytes.
 private func sessionToken<Bytes: SwiftProtobufContiguousBytes>(_ bytes: Bytes) throws(WireError) -> SessionToken? {
   try check(bytes.count, atMost: Limits.tokenBytes, .token)
@@ -20,7 +14,7 @@ extension Tinysns_Hello.OneOf_Proof {
   init(_ proof: Proof) {
     switch proof {
     case .password(let password): self = .password(password.text)
-    case .token(let token): self = .token(bytes(of: token))
+    case .token(let token): self = .token(fieldBytes(token.bytes))
     }
   }
 }
@@ -38,7 +32,7 @@ extension Proof {
 }
 
 extension Tinysns_Welcome {
-  mutating func set(_ token: SessionToken?) { if let token { self.token = bytes(of: token) } }
+  mutating func set(_ token: SessionToken?) { if let token { self.token = fieldBytes(token.bytes) } }
 }
 
 extension SessionToken {

@@ -81,6 +81,13 @@ extension Wire {
 
 // Generic, so that Foundation's Data, in which swift-protobuf keeps bytes, need not be named.
 
+/// These bytes as a protobuf field's.
+func fieldBytes<Bytes: SwiftProtobufContiguousBytes>(_ source: [UInt8]) -> Bytes {
+  var bytes = Bytes(repeating: 0, count: source.count)
+  bytes.withUnsafeMutableBytes { $0.copyBytes(from: source) }
+  return bytes
+}
+
 /// A topic as a protobuf field's bytes.
 func topicBytes<Bytes: SwiftProtobufContiguousBytes>(_ topic: Topic) -> Bytes {
   var bytes = Bytes(repeating: 0, count: Topic.byteCount)

@@ -1,7 +1,6 @@
 // Between masters: LogBatch, a commit. Posts travel in columns, since every master reads every one of them.
 
 import Model
-internal import SwiftProtobuf
 
 /// Events that a batch may have: a commit's, and room for commits of a later version that are larger.
 private let batchEventsMax = 16 * Limits.batchEvents
@@ -27,29 +26,42 @@ extension Tinysns_LogBatch {
     self.init()
     firstID = batch.events[0].id.rawValue
     var expected = batch.events[0].id
-    var columns = PostColumns(capacity: batch.events.count)
+    var posts = Tinysns_Posts()
+    var texts: [UInt8] = []
+    var lastTime: Int64 = 0
+    var others: [Tinysns_Event] = []
     var places: [UInt32] = []
     for (place, event) in batch.events.enumerated() {
       precondition(event.id == expected, "a batch has event \(event.id) where \(expected) belongs")
       expected = expected.next
       if case .posted(let author, let text) = event.change {
-        columns.append(event, by: author, text)
+        posts.timeSteps.append(event.time.milliseconds &- lastTime)
+        lastTime = event.time.milliseconds
+        posts.clients.append(event.request?.client.rawValue ?? 0)
+        posts.numbers.append(event.request?.number ?? 0)
+        posts.accounts.append(author.rawValue)
+        posts.lengths.append(UInt32(text.utf8.count))
+        texts.append(contentsOf: text.utf8)
       } else {
-        events.append(Tinysns_Event(event))
+        others.append(Tinysns_Event(event))
         places.append(UInt32(place))
       }
     }
-    if columns.accounts.isEmpty { return }
-    (others, events) = (events, [])
+    guard !posts.accounts.isEmpty else {
+      events = others
+      return
+    }
+    posts.texts = fieldBytes(texts)
+    self.posts = posts
+    self.others = others
     self.places = places
-    posts = Tinysns_Posts(columns)
   }
 }
 
 extension LogBatch {
   fileprivate init(_ wire: Tinysns_LogBatch) throws(WireError) {
-    let columns = try PostColumns(wire.posts)
-    let postCount = columns.accounts.count
+    var posts = try PostReader(wire.posts)
+    let postCount = posts.count
     guard postCount == 0 ? wire.others.isEmpty && wire.places.isEmpty : wire.events.isEmpty else {
       throw .outOfRange(.events)
     }
@@ -65,7 +77,6 @@ extension LogBatch {
 
     var events: [Event] = []
     events.reserveCapacity(count)
-    var reader = PostColumns.Reader(columns)
     var othersRead = 0
     while events.count < count {
       let id = first.advanced(by: events.count)
@@ -73,107 +84,54 @@ extension LogBatch {
         events.append(try Event(others[othersRead], id: id))
         othersRead += 1
       } else {
-        events.append(try reader.next(id: id))
+        events.append(try posts.next(id: id))
       }
     }
-    try reader.finish()
+    try posts.finish()
     self.init(events: events)
   }
 }
 
-/// Posts as columns, all of the same length but for the texts.
-private struct PostColumns {
-  var timeSteps: [Int64] = []
-  var clients: [UInt64] = []
-  var numbers: [UInt64] = []
-  var accounts: [UInt32] = []
-  var lengths: [UInt32] = []
-  var texts: [UInt8] = []
-  private var lastTime: Int64 = 0
+/// Takes post after post out of columns, which are all of the same length but for the texts.
+private struct PostReader {
+  private let posts: Tinysns_Posts
+  private let texts: [UInt8]
+  private var index = 0
+  private var offset = 0
+  private var time: Int64 = 0
 
-  init(capacity: Int) {
-    timeSteps.reserveCapacity(capacity)
-    clients.reserveCapacity(capacity)
-    numbers.reserveCapacity(capacity)
-    accounts.reserveCapacity(capacity)
-    lengths.reserveCapacity(capacity)
+  init(_ posts: Tinysns_Posts) throws(WireError) {
+    self.posts = posts
+    texts = [UInt8](posts.texts)
+    let lengths = [posts.timeSteps.count, posts.clients.count, posts.numbers.count, posts.lengths.count]
+    guard lengths.allSatisfy({ $0 == posts.accounts.count }) else { throw .outOfRange(.posts) }
   }
 
-  init(_ wire: Tinysns_Posts) throws(WireError) {
-    timeSteps = wire.timeSteps
-    clients = wire.clients
-    numbers = wire.numbers
-    accounts = wire.accounts
-    lengths = wire.lengths
-    texts = [UInt8](wire.texts)
-    let count = accounts.count
-    guard timeSteps.count == count, clients.count == count, numbers.count == count, lengths.count == count else {
-      throw .outOfRange(.posts)
-    }
+  var count: Int { posts.accounts.count }
+
+  /// The next post, as the event `id`.
+  mutating func next(id: EventID) throws(WireError) -> Event {
+    guard index < count else { throw .outOfRange(.events) }
+    let length = Int(posts.lengths[index])
+    guard length <= texts.count - offset else { throw .outOfRange(.posts) }
+    let end = offset + length
+    let text = texts.withUnsafeBufferPointer { [offset] in String(validating: $0[offset..<end], as: UTF8.self) }
+    guard let text else { throw .badText }
+    time &+= posts.timeSteps[index]
+    let number = try counter(posts.numbers[index], .number)
+    let client = ClientID(posts.clients[index])
+    let account = AccountID(posts.accounts[index])
+    offset = end
+    index += 1
+    return Event(
+      id: id, time: Timestamp(milliseconds: time),
+      request: number == 0 ? nil : RequestID(client: client, number: number), change: .posted(account, text: text))
   }
 
-  mutating func append(_ event: Event, by author: AccountID, _ text: String) {
-    timeSteps.append(event.time.milliseconds &- lastTime)
-    lastTime = event.time.milliseconds
-    clients.append(event.request?.client.rawValue ?? 0)
-    numbers.append(event.request?.number ?? 0)
-    accounts.append(author.rawValue)
-    lengths.append(UInt32(text.utf8.count))
-    texts.append(contentsOf: text.utf8)
+  /// Nothing may be left.
+  func finish() throws(WireError) {
+    guard index == count, offset == texts.count else { throw .outOfRange(.posts) }
   }
-
-  /// Takes post after post out of columns.
-  struct Reader {
-    private let columns: PostColumns
-    private var index = 0
-    private var offset = 0
-    private var time: Int64 = 0
-
-    init(_ columns: PostColumns) { self.columns = columns }
-
-    /// The next post, as the event `id`.
-    mutating func next(id: EventID) throws(WireError) -> Event {
-      guard index < columns.accounts.count else { throw .outOfRange(.events) }
-      let length = Int(columns.lengths[index])
-      guard length <= columns.texts.count - offset else { throw .outOfRange(.posts) }
-      let (start, end) = (offset, offset + length)
-      let text = columns.texts.withUnsafeBufferPointer { String(validating: $0[start..<end], as: UTF8.self) }
-      guard let text else { throw .badText }
-      time &+= columns.timeSteps[index]
-      let number = try counter(columns.numbers[index], .number)
-      let client = ClientID(columns.clients[index])
-      let account = AccountID(columns.accounts[index])
-      offset = end
-      index += 1
-      return Event(
-        id: id, time: Timestamp(milliseconds: time),
-        request: number == 0 ? nil : RequestID(client: client, number: number), change: .posted(account, text: text))
-    }
-
-    /// Nothing may be left.
-    func finish() throws(WireError) {
-      guard index == columns.accounts.count, offset == columns.texts.count else { throw .outOfRange(.posts) }
-    }
-  }
-}
-
-extension Tinysns_Posts {
-  fileprivate init(_ columns: PostColumns) {
-    self.init()
-    timeSteps = columns.timeSteps
-    clients = columns.clients
-    numbers = columns.numbers
-    accounts = columns.accounts
-    lengths = columns.lengths
-    texts = contiguous(columns.texts)
-  }
-}
-
-/// As the type in which swift-protobuf keeps bytes.
-private func contiguous<Bytes: SwiftProtobufContiguousBytes>(_ source: [UInt8]) -> Bytes {
-  var bytes = Bytes(repeating: 0, count: source.count)
-  bytes.withUnsafeMutableBytes { $0.copyBytes(from: source) }
-  return bytes
 }
 
 extension Tinysns_Event {

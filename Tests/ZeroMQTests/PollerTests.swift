@@ -8,6 +8,19 @@ private func withBothPollers(_ test: (any PollerUnderTest) throws -> Void) throw
   try test(PollerBox(EpollPoller()))
 }
 
+/// The same with two sockets that are connected.
+private func withBothPollers(
+  over transport: String, _ test: (any PollerUnderTest, borrowing Socket, borrowing Socket) throws -> Void
+) throws {
+  try withBothPollers { poller throws in
+    let context = try Context()
+    let left = try context.makeSocket(.pair)
+    let right = try context.makeSocket(.pair)
+    try left.connect(right.bind(endpoint(transport)))
+    try test(poller, left, right)
+  }
+}
+
 private protocol PollerUnderTest: AnyObject {
   func add(_ socket: borrowing Socket, _ token: Int, _ interest: PollEvents) throws
   func add(fileDescriptor: Int32, _ token: Int, _ interest: PollEvents) throws
@@ -36,11 +49,7 @@ private final class PollerBox<P: SocketPoller & ~Copyable>: PollerUnderTest {
 
 @Suite struct PollerTests {
   @Test func tellsWhichSocketIsReady() throws {
-    try withBothPollers { poller throws in
-      let context = try Context()
-      let left = try context.makeSocket(.pair)
-      let right = try context.makeSocket(.pair)
-      try left.connect(right.bind(endpoint("tcp")))
+    try withBothPollers(over: "tcp") { poller, left, right throws in
       try poller.add(right, 7, .readable)
       #expect(try poller.wait(.zero) == [])
       #expect(try left.send([1]) == .sent)
@@ -64,11 +73,7 @@ private final class PollerBox<P: SocketPoller & ~Copyable>: PollerUnderTest {
 
   /// Read until there is nothing, wait, and again: what comes then is told of each time, and what a send may have swallowed, too.
   @Test func aSocketReadToItsEndIsNotForgotten() throws {
-    try withBothPollers { poller throws in
-      let context = try Context()
-      let left = try context.makeSocket(.pair)
-      let right = try context.makeSocket(.pair)
-      try left.connect(right.bind(endpoint("tcp")))
+    try withBothPollers(over: "tcp") { poller, left, right throws in
       try poller.add(right, 7, .readable)
       var message = Message()
       for round in 0..<50 as Range<UInt8> {
@@ -97,11 +102,7 @@ private final class PollerBox<P: SocketPoller & ~Copyable>: PollerUnderTest {
   }
 
   @Test func mixesDescriptorsAndSockets() throws {
-    try withBothPollers { poller throws in
-      let context = try Context()
-      let left = try context.makeSocket(.pair)
-      let right = try context.makeSocket(.pair)
-      try left.connect(right.bind(endpoint("inproc")))
+    try withBothPollers(over: "inproc") { poller, left, right throws in
       var pipe: [Int32] = [0, 0]
       #expect(Glibc.pipe(&pipe) == 0)
       defer { for descriptor in pipe where descriptor >= 0 { close(descriptor) } }

@@ -140,7 +140,7 @@ final class Run {
       }
       guard world.violation == nil else { return }
       guard let missing = whatIsMissing() else { break }
-      if bound > self.bound || world.attemptsRefused < healed {
+      if bound > self.bound || world.attemptsRefused < healed || whatIsMissingOfServers() != nil {
         return world.fail("a healed cluster converges", "after \(bound.milliseconds) ms: \(missing)", partiesMissing())
       }
     }
@@ -166,7 +166,9 @@ final class Run {
   }
 
   /// What is not yet as it is in a healthy cluster at rest.
-  private func whatIsMissing() -> String? {
+  private func whatIsMissing() -> String? { whatIsMissingOfServers() ?? whatIsMissingOfClients() }
+
+  private func whatIsMissingOfServers() -> String? {
     guard let router = world.router else { return "no router" }
     let status = router.core.status.masters
     for number in 1...world.settings.masters {
@@ -183,6 +185,10 @@ final class Run {
       let available = status.filter { $0.state == .available }
       if available.count != 1 { return "\(available.count) masters have the chair" }
     }
+    return nil
+  }
+
+  private func whatIsMissingOfClients() -> String? {
     if world.clients.count != world.settings.clients { return "clients are missing" }
     for client in world.clients {
       if !client.core.isServing { return "\(client.name) has no master" }

@@ -451,10 +451,8 @@ final class TestMaster {
     let told = actions.firstIndex { action in
       if case .broadcast(let told) = action { told.last == events.last } else { false }
     }
-    guard let broadcast = told else {
-      #expect(core.nextWake.map { $0 <= now + .milliseconds(5) } == true, "a commit is not told to the other masters")
-      return
-    }
+    // Held back; that it comes is looked at in the end (`expectAllAnswered`).
+    guard let broadcast = told else { return }
     var acknowledged: Set<EventID> = []
     for (index, action) in actions.enumerated() {
       switch action {
