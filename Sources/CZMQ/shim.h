@@ -11,3 +11,6 @@
 
 // Declared by <poll.h> under _GNU_SOURCE only.
 int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
+
+// Defined by <sched.h> under _GNU_SOURCE only.
+enum { TINYSNS_SCHED_BATCH = 3 };

@@ -1,5 +1,6 @@
 // A libzmq context: the I/O threads and the inproc namespace that its sockets share.
 internal import CZMQ
+import Glibc
 
 /// A libzmq context.
 ///
@@ -17,9 +18,12 @@ public struct Context: ~Copyable, Sendable {
   /// - Parameters:
   ///   - ioThreads: threads that move bytes; one suffices for about a gigabyte a second.
   ///   - maxSockets: how many sockets may be open at the same time, 1 … 65,535. A monitored socket counts three.
+  ///   - sendsInBulk: the I/O threads do not interrupt the one that gives them something to do, but come when a processor is free or its time
+  ///     is over (`SCHED_BATCH`, where the system lets them). What a thread sends in a burst goes out with few system calls then;
+  ///     else each message may cost two changes of threads.
   /// - Throws: EINVAL for a value out of range, EMFILE without free descriptors.
-  public init(ioThreads: Int = 1, maxSockets: Int = 1023) throws(ZMQError) {
-    handle = try ContextHandle(ioThreads: ioThreads, maxSockets: maxSockets)
+  public init(ioThreads: Int = 1, maxSockets: Int = 1023, sendsInBulk: Bool = false) throws(ZMQError) {
+    handle = try ContextHandle(ioThreads: ioThreads, maxSockets: maxSockets, sendsInBulk: sendsInBulk)
   }
 
   /// Opens a socket that belongs to the calling thread, with `linger` 0.
@@ -42,12 +46,23 @@ public struct Context: ~Copyable, Sendable {
 final class ContextHandle: @unchecked Sendable {
   let pointer: UnsafeMutableRawPointer
 
-  init(ioThreads: Int, maxSockets: Int) throws(ZMQError) {
+  init(ioThreads: Int, maxSockets: Int, sendsInBulk: Bool) throws(ZMQError) {
     guard let pointer = zmq_ctx_new() else { throw .last("zmq_ctx_new") }
     self.pointer = pointer
     try set(ZMQ_IO_THREADS, Int32(clamping: ioThreads), "zmq_ctx_set(ZMQ_IO_THREADS)")
     try set(ZMQ_MAX_SOCKETS, Int32(clamping: maxSockets), "zmq_ctx_set(ZMQ_MAX_SOCKETS)")
     try set(ZMQ_BLOCKY, 0, "zmq_ctx_set(ZMQ_BLOCKY)")  // sockets linger 0 from birth
+    if sendsInBulk, Self.mayUseBatchScheduling {
+      try set(ZMQ_THREAD_SCHED_POLICY, Int32(TINYSNS_SCHED_BATCH), "zmq_ctx_set(ZMQ_THREAD_SCHED_POLICY)")
+    }
+  }
+
+  /// libzmq aborts the process if the system refuses, as it may in a sandbox, or to a thread of another policy.
+  private static var mayUseBatchScheduling: Bool {
+    var policy: Int32 = 0
+    var parameters = sched_param()
+    return pthread_getschedparam(pthread_self(), &policy, &parameters) == 0 && policy == SCHED_OTHER
+      && pthread_setschedparam(pthread_self(), policy, &parameters) == 0
   }
 
   deinit {
