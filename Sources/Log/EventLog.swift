@@ -40,6 +40,13 @@ public protocol EventLog: AnyObject {
   /// log's head is not `head`.
   func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult
 
+  /// Whether what this instance has appended is to be moved to its place before long: by `checkpoint()`, of another instance best, so that
+  /// appending need not wait for it.
+  var isCheckpointDue: Bool { get }
+
+  /// Moves what was appended to its place. Takes a while, while which other instances append, but for a moment at its end.
+  func checkpoint() throws(LogError)
+
   /// Up to `limit` events after `position`, ascending and contiguous; empty at the head.
   func read(after position: EventID, limit: Int) throws(LogError) -> [Event]
 

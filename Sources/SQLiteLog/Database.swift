@@ -18,7 +18,7 @@ struct DatabaseFile {
   struct Options {
     /// How a commit is synced: FULL waits for the disk at every commit, NORMAL only at a checkpoint.
     var synchronous: String
-    /// The WAL's length in pages at which a commit also moves it into the database.
+    /// The WAL's length in pages at which a commit also moves it into the database; 0: none does.
     var checkpointPages: Int
     /// Pages kept in memory, in KiB.
     var cacheKiB: Int

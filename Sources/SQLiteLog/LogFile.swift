@@ -1,6 +1,7 @@
 // log.db: the log itself. Append and read; nothing derived.
 
 import GRDB
+import GRDBSQLite
 import Glibc
 import Log
 import Model
@@ -17,12 +18,14 @@ final class LogFile {
   let path: String
   private let file: DatabaseFile
   private let turnstile: Turnstile
+  private let wal: WALWatch
 
   init(folder: String, options: SQLiteLog.Options) throws(LogError) {
     path = folder + "/log.db"
     turnstile = try Turnstile(folder: folder)
+    wal = WALWatch(due: options.checkpointPages, limit: 4 * options.checkpointPages)
     let opening = DatabaseFile.Options(
-      synchronous: "FULL", checkpointPages: options.checkpointPages, cacheKiB: 512, pagesMax: options.pagesMax)
+      synchronous: "FULL", checkpointPages: 0, cacheKiB: 512, pagesMax: options.pagesMax)
     var file: DatabaseFile
     if (sizeOfFile(path) ?? 0) == 0 {
       file = try Self.create(folder: folder, path: path, options: opening)
@@ -48,6 +51,7 @@ final class LogFile {
     }
     _ = try head()
     try syncWAL()
+    try file.access { wal.watch($0) }
   }
 
   /// Creates the file, unless another process is faster.
@@ -112,6 +116,20 @@ final class LogFile {
       if let found = try? self.head(), found == last.id { return .appended }
       throw error
     }
+  }
+
+  // MARK: The WAL
+
+  /// Whether the WAL was too long after this instance's last commit.
+  var isCheckpointDue: Bool { wal.isDue }
+
+  /// Moves the WAL into the database: most of it while others append, and the rest while nobody does, without which it would never be
+  /// done, and the WAL would grow for as long as somebody appends.
+  func checkpoint() throws(LogError) {
+    try file.access { try $0.moveWAL() }
+    try turnstile.enter()
+    defer { turnstile.leave(reserving: false) }
+    try file.access { try $0.moveWAL() }
   }
 
   // MARK: Reading
@@ -234,6 +252,46 @@ final class LogFile {
     guard descriptor >= 0 else { throw LogError(path: folder, doing: "open", errno: errno) }
     defer { close(descriptor) }
     guard fsync(descriptor) == 0 else { throw LogError(path: folder, doing: "sync", errno: errno) }
+  }
+}
+
+/// How long the WAL has become, as each commit of a connection tells.
+private final class WALWatch {
+  private let due: Int
+  private let limit: Int
+  private var pages = 0
+
+  init(due: Int, limit: Int) {
+    self.due = due
+    self.limit = limit
+  }
+
+  var isDue: Bool { pages >= due }
+
+  /// Has the connection's commits told. They checkpoint themselves from `limit` on. The watch must outlive the connection's last commit.
+  func watch(_ database: Database) {
+    sqlite3_wal_hook(
+      database.sqliteConnection,
+      { context, connection, name, pages in
+        let watch = Unmanaged<WALWatch>.fromOpaque(context!).takeUnretainedValue()
+        watch.pages = Int(pages)
+        // Should it fail, the commit has not: the next one tries again.
+        if watch.pages >= watch.limit {
+          sqlite3_wal_checkpoint_v2(connection, name, SQLITE_CHECKPOINT_PASSIVE, nil, nil)
+        }
+        return SQLITE_OK
+      }, Unmanaged.passUnretained(self).toOpaque())
+  }
+}
+
+extension Database {
+  /// Moves into the database what of its WAL nobody reads any more. Does nothing if somebody else is at it.
+  fileprivate func moveWAL() throws {
+    let code = sqlite3_wal_checkpoint_v2(sqliteConnection, "main", SQLITE_CHECKPOINT_PASSIVE, nil, nil)
+    guard code == SQLITE_OK || code == SQLITE_BUSY else {
+      throw DatabaseError(
+        resultCode: ResultCode(rawValue: code), message: String(cString: sqlite3_errmsg(sqliteConnection)))
+    }
   }
 }
 
