@@ -87,6 +87,9 @@ public enum Limits {
 
   /// Events in one commit: bounds the time of a commit and the size of its mesh message.
   public static let batchEvents = 2_048
+  /// Events that a master orders to be appended at a time. The log makes a commit of one or several of them; so many that writing them takes
+  /// about as long as syncing them on a fast disk, and the loop can answer some while others are being written.
+  public static let appendEvents = 256
   /// Events read from the log at a time while catching up.
   public static let readEvents = 4_096
 

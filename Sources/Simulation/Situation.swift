@@ -13,7 +13,7 @@ package enum Situation: Int, CaseIterable, Sendable {
   case updateDroppedAtTheMark, postBeforeTheSubscription, meshBatchLost
   // The disk
   case powerCutLostACommit, powerCutToreACommit, powerCutKeptACommit, indexLost, indexSetBack
-  case diskFull, diskFailed, appendWasBehind
+  case diskFull, diskFailed, appendWasBehind, commitsBecameOne, commitsGivenUp
   // Clients
   case repeatedAtAnotherMaster, limitReached, slowReader, everybodyReconnected, visitorsCame, strangersGarbage
 }

@@ -14,8 +14,8 @@ public enum MasterAction: Hashable, Sendable {
   case publish(Post, to: [Watching])
   /// Publish a marker on a topic.
   case mark(Watching)
-  /// Commit these events after `head`; answer with `onCommit`. At most one is under way.
-  case append([Event], after: EventID)
+  /// Commit these events; answer with `onCommit`, in order. What waits meanwhile is kept in an `AppendQueue`.
+  case append(Append)
   /// Read the log after this position; answer with `onCatchUp`. At most one is under way.
   case catchUp(after: EventID)
   /// Read older posts; answer with `onRead`.

@@ -63,8 +63,9 @@ public struct MasterCore: Sendable {
     var events: [Event]
     /// Who waits for it and for what answer, in the order of arrival.
     var waiting: [(request: Waiting, answer: Batch.Answer)]
-    /// The head when the commit was started.
+    /// The head before it.
     var after: EventID
+    /// When it was begun or, if others were before it, when the last of those ended.
     var since: Instant
   }
 
@@ -117,7 +118,12 @@ public struct MasterCore: Sendable {
   /// Who may subscribe to what, and how many sessions say so.
   var hearers: [Hearer: Int] = [:]
   var waiting = Deque<Waiting>()
-  var commit: Commit?
+  /// Those that the log has been given, in order. Each was validated on top of the ones before.
+  var commits = Deque<Commit>()
+  /// What they will have changed.
+  var ahead = Ahead(ServiceState())
+  /// Numbers the commits that belong together: see `Append.series`.
+  private var series: UInt64 = 1
   var isCatchingUp = false
   /// How many catch-ups were begun. What was learnt before one began is in the log when that one reads it.
   var catchUpsBegun = 0
@@ -206,7 +212,7 @@ public struct MasterCore: Sendable {
   }
 
   private mutating func finishStoppingIfDone(at now: Instant, into actions: inout [MasterAction]) {
-    guard case .stopping = phase, commit == nil else { return }
+    guard case .stopping = phase, commits.isEmpty else { return }
     phase = .stopped
     broadcast(at: now, into: &actions)
     sayGoodbyeToAll(into: &actions)
@@ -226,7 +232,7 @@ public struct MasterCore: Sendable {
     }
     if timers.expire(.check, at: now) {
       timers[.check] = now.next(.seconds(1))
-      if commit == nil { catchUp(into: &actions) }
+      if commits.isEmpty { catchUp(into: &actions) }
     }
   }
 
@@ -240,7 +246,7 @@ public struct MasterCore: Sendable {
   }
 
   private func commitAge(at now: Instant) -> UInt32 {
-    commit.map { UInt32(clamping: max(1, (now - $0.since).milliseconds)) } ?? 0
+    commits.first.map { UInt32(clamping: max(1, (now - $0.since).milliseconds)) } ?? 0
   }
 
   private func beat(at now: Instant) -> MasterBeat {
@@ -656,58 +662,89 @@ public struct MasterCore: Sendable {
 
   // MARK: Commits
 
-  /// The end of a turn: starts a commit with all that waits, unless one is under way.
+  /// The end of a turn: all that waits goes to the log.
   ///
-  /// Everything that arrived in the same turn goes into the same commit, but for a turn in which one ends: then the next begins at once.
+  /// It may have commits to do already: those that it has not begun become one (`AppendQueue`), so that the disk is never idle while
+  /// there is something to write. There are never more than two full ones. Nothing is begun that would come too late for sure, because
+  /// others' events are known to be in the log.
   public mutating func flush(at now: Instant, wall: Timestamp, into actions: inout [MasterAction]) {
-    guard case .serving = phase, commit == nil, state.head >= wanted || !isCatchingUp else { return }
+    guard case .serving = phase, !waiting.isEmpty, state.head >= wanted || !isCatchingUp else { return }
+    if let first = commits.first {
+      guard first.after == state.head else { return }
+    } else {
+      ahead = Ahead(state)
+    }
     while !waiting.isEmpty {
-      var batch = Batch(state: state, time: max(wall, state.time))
-      while let request = waiting.first, batch.events.count + request.work.eventsMax <= Limits.batchEvents {
+      let room = min(Limits.appendEvents, 2 * Limits.batchEvents - Int(ahead.head.rawValue - state.head.rawValue))
+      let after = ahead.head
+      var batch = Batch(state: state, ahead: exchange(&ahead, with: Ahead(state)), wall: wall)
+      while let request = waiting.first, batch.events.count + request.work.eventsMax <= room {
         waiting.removeFirst()
         if let answer = batch.add(request) { finish(request, answer, at: now, into: &actions) }
       }
-      guard !batch.events.isEmpty else { continue }
-      commit = Commit(events: batch.events, waiting: batch.waiting, after: state.head, since: now)
-      actions.append(.append(batch.events, after: state.head))
-      return
+      ahead = batch.ahead
+      if !batch.events.isEmpty {
+        commits.append(Commit(events: batch.events, waiting: batch.waiting, after: after, since: now))
+        actions.append(.append(Append(events: batch.events, after: after, series: series)))
+      } else {
+        // They rest on what is under way.
+        if !batch.waiting.isEmpty { commits[commits.count - 1].waiting += batch.waiting }
+        if !waiting.isEmpty { return }
+      }
     }
   }
 
-  /// What became of the commit under way. What has come meanwhile goes to the log at once, before anybody is told of anything, so
-  /// that the disk does not wait for the loop.
+  /// What became of the oldest commits under way, `count` of them. What has come meanwhile goes to the log at once, before anybody is
+  /// told of anything, so that the disk does not wait for the loop.
   public mutating func onCommit(
-    _ outcome: CommitOutcome, at now: Instant, wall: Timestamp, into actions: inout [MasterAction]
+    _ outcome: CommitOutcome, of count: Int = 1, at now: Instant, wall: Timestamp, into actions: inout [MasterAction]
   ) {
-    guard let done = commit else { preconditionFailure("a commit ended that was not begun") }
-    commit = nil
+    precondition(count > 0 && count <= commits.count, "a commit ended that was not begun")
+    let done = Array(commits.prefix(count))
+    commits.removeFirst(count)
+    if !commits.isEmpty { commits[0].since = now }
     switch outcome {
     case .appended:
       noteStorageWorks(into: &actions)
       // Acknowledge, tell the masters (unless that is held back), push: in this order. The events may have been applied already, when another
       // master's later commit made us read the log.
       var pushes: [MasterAction] = []
-      apply(done.events, into: &pushes)
+      for commit in done {
+        apply(commit.events, into: &pushes)
+        for event in commit.events { ahead.remove(event) }
+      }
       flush(at: now, wall: wall, into: &actions)
-      for (request, answer) in done.waiting { finish(request, answer, at: now, into: &actions) }
-      tellMasters(of: done.events, at: now, into: &actions)
+      for commit in done {
+        for (request, answer) in commit.waiting { finish(request, answer, at: now, into: &actions) }
+      }
+      for commit in done { tellMasters(of: commit.events, at: now, into: &actions) }
       actions.append(contentsOf: pushes)
     case .behind(let events):
       apply(events, into: &actions)
-      // Validate again, against what the other master has changed, and before everyone who came later.
-      waiting.prepend(contentsOf: done.waiting.map(\.request))
+      giveUp(done + commits)
     case .failed(let reason):
       noteStorageFailure(reason, into: &actions)
-      for (request, _) in done.waiting {
-        let refusal = Refusal(.storage, "the log can't take it now: \(reason)", retryAfter: 1_000)
-        finish(request, .refused(refusal), at: now, into: &actions)
+      for commit in done {
+        for (request, _) in commit.waiting {
+          let refusal = Refusal(.storage, "the log can't take it now: \(reason)", retryAfter: 1_000)
+          finish(request, .refused(refusal), at: now, into: &actions)
+        }
       }
+      giveUp(Array(commits))
     }
     if case .stopping = phase {
       for request in waiting { refuseToServe(request, into: &actions) }
       waiting.removeAll()
       finishStoppingIfDone(at: now, into: &actions)
     }
+  }
+
+  /// These and all that the log still has come to nothing. Their requests are validated again, against what is in the log then, and before
+  /// everything that came later.
+  private mutating func giveUp(_ lost: [Commit]) {
+    waiting.prepend(contentsOf: lost.flatMap { $0.waiting.map(\.request) })
+    commits.removeAll()
+    series += 1
   }
 
   private mutating func tellMasters(of events: [Event], at now: Instant, into actions: inout [MasterAction]) {

@@ -1,4 +1,4 @@
-// The threads that touch the disk: one commits and catches up, one reads older posts and keeps the derived tables.
+// The threads that touch the disk: one commits and catches up; one reads older posts, checkpoints, and keeps the derived tables.
 
 import CSpawn
 import Core
@@ -15,7 +15,8 @@ public typealias LogOpener = @Sendable () throws(LogError) -> any EventLog
 enum LogResult: Sendable {
   case password(PasswordJobID, PasswordOutcome)
   case loaded(Snapshot)
-  case committed(CommitOutcome)
+  /// What became of so many commits.
+  case committed(CommitOutcome, Int)
   case caughtUp(ReadOutcome<[Event]>, more: Bool)
   case read(ReadID, ReadOutcome<[StoredPost]>, more: Bool)
   /// The log can't be used at all: the process ends.
@@ -38,16 +39,17 @@ extension LogError {
 /// Loads, commits and catches up, in the order asked.
 final class CommitThread: Sendable {
   enum Job: Sendable {
-    case append([Event], after: EventID)
+    case append(Append)
     case catchUp(after: EventID)
   }
 
   private let jobs = Mailbox<Job>()
   private let thread: WorkerThread
 
-  init(open: @escaping LogOpener, results: Mailbox<LogResult>) {
+  /// - Parameter checkpoints: who moves what was appended to its place.
+  init(open: @escaping LogOpener, results: Mailbox<LogResult>, checkpoints: ReaderThread) {
     let jobs = jobs
-    thread = WorkerThread { Self.run(open, jobs, results) }
+    thread = WorkerThread { Self.run(open, jobs, results, checkpoints) }
   }
 
   func put(_ job: Job) { jobs.put(job) }
@@ -58,7 +60,9 @@ final class CommitThread: Sendable {
     thread.join()
   }
 
-  private static func run(_ open: LogOpener, _ jobs: Mailbox<Job>, _ results: Mailbox<LogResult>) {
+  private static func run(
+    _ open: LogOpener, _ jobs: Mailbox<Job>, _ results: Mailbox<LogResult>, _ checkpoints: ReaderThread
+  ) {
     let log: any EventLog
     do throws(LogError) {
       log = try open()
@@ -67,43 +71,70 @@ final class CommitThread: Sendable {
       results.put(.unusable(error.explanation))
       return
     }
-    while let batch = jobs.takeAll() {
-      for job in batch {
-        do throws(LogError) {
-          results.put(try carryOut(job, log))
-        } catch {
-          // What has been read is gone, or is not what was written: there is nothing to go on from.
-          if case .corrupt = error {
-            results.put(.unusable(error.explanation))
-            return
-          }
+    var appends = AppendQueue()
+    do throws(LogError) {
+      while let batch = jobs.takeAll() {
+        for job in batch {
           switch job {
-          case .append: results.put(.committed(.failed(error.explanation)))
-          case .catchUp: results.put(.caughtUp(.failed(error.explanation), more: false))
+          case .append(let append): appends.put(append)
+          case .catchUp(let position):
+            try carryOut(&appends, log, results)
+            results.put(try catchUp(after: position, log))
           }
         }
+        try carryOut(&appends, log, results)
+        if log.isCheckpointDue { checkpoints.checkpoint() }
       }
+    } catch {
+      // What has been read is gone, or is not what was written: there is nothing to go on from.
+      results.put(.unusable(error.explanation))
     }
   }
 
-  private static func carryOut(_ job: Job, _ log: any EventLog) throws(LogError) -> LogResult {
-    switch job {
-    case .append(let events, let head):
-      switch try log.append(events, after: head) {
-      case .appended: return .committed(.appended)
-      case .behind: return .committed(.behind(try log.read(after: head, limit: Limits.readEvents)))
+  private static func carryOut(
+    _ appends: inout AppendQueue, _ log: any EventLog, _ results: Mailbox<LogResult>
+  ) throws(LogError) {
+    while let append = appends.take() {
+      let began = Clock.now()
+      let outcome = try carryOut(append, log)
+      if outcome == .appended {
+        appends.noteAppended(append, after: Clock.now() - began)
+      } else {
+        appends.drop(after: append)
       }
-    case .catchUp(let position):
+      results.put(.committed(outcome, append.commits))
+    }
+  }
+
+  private static func carryOut(_ append: Append, _ log: any EventLog) throws(LogError) -> CommitOutcome {
+    do throws(LogError) {
+      switch try log.append(append.events, after: append.after) {
+      case .appended: return .appended
+      case .behind: return .behind(try log.read(after: append.after, limit: Limits.readEvents))
+      }
+    } catch {
+      if case .corrupt = error { throw error }
+      return .failed(error.explanation)
+    }
+  }
+
+  private static func catchUp(after position: EventID, _ log: any EventLog) throws(LogError) -> LogResult {
+    do throws(LogError) {
       let events = try log.read(after: position, limit: Limits.readEvents)
       return .caughtUp(.read(events), more: events.count == Limits.readEvents)
+    } catch {
+      if case .corrupt = error { throw error }
+      return .caughtUp(.failed(error.explanation), more: false)
     }
   }
 }
 
-/// Reads older posts, and between reads brings the derived tables up to the log, if no other master is at it.
+/// Reads older posts; between reads moves what was appended to its place, and brings the derived tables up to the log, if no other
+/// master is at it.
 final class ReaderThread: Sendable {
   enum Job: Sendable {
     case read(ReadID, LogQuery)
+    case checkpoint
     /// The log has grown, which was waited for.
     case grown
   }
@@ -129,6 +160,15 @@ final class ReaderThread: Sendable {
     }
   }
 
+  /// Something that one thread waits for and another does.
+  private final class Flag: Sendable {
+    private let isSet = Atomic(false)
+
+    /// Sets it; false if it was set.
+    func set() -> Bool { !isSet.exchange(true, ordering: .acquiringAndReleasing) }
+    func clear() { isSet.store(false, ordering: .releasing) }
+  }
+
   /// How long the log must not have grown before the derived tables are brought up to it, in milliseconds.
   private static let indexInterval = 1_000
   /// The same under a load that never pauses. What they lag behind, a starting master replays.
@@ -138,11 +178,18 @@ final class ReaderThread: Sendable {
 
   private let jobs = Mailbox<Job>()
   private let growth = Growth()
+  /// A checkpoint was asked for and has not been made.
+  private let awaitsCheckpoint = Flag()
   private let thread: WorkerThread
 
   init(open: @escaping LogOpener, results: Mailbox<LogResult>) {
-    let (jobs, growth) = (jobs, growth)
-    thread = WorkerThread { Self.run(open, jobs, growth, results) }
+    let (jobs, growth, flag) = (jobs, growth, awaitsCheckpoint)
+    thread = WorkerThread { Self.run(open, jobs, growth, flag, results) }
+  }
+
+  /// Has a checkpoint made. Costs next to nothing while one is awaited.
+  func checkpoint() {
+    if awaitsCheckpoint.set() { jobs.put(.checkpoint) }
   }
 
   func read(_ id: ReadID, _ query: LogQuery) { jobs.put(.read(id, query)) }
@@ -158,7 +205,7 @@ final class ReaderThread: Sendable {
   }
 
   private static func run(
-    _ open: LogOpener, _ jobs: Mailbox<Job>, _ growth: Growth, _ results: Mailbox<LogResult>
+    _ open: LogOpener, _ jobs: Mailbox<Job>, _ growth: Growth, _ awaitsCheckpoint: Flag, _ results: Mailbox<LogResult>
   ) {
     let log: any EventLog
     do throws(LogError) { log = try open() } catch {
@@ -174,7 +221,16 @@ final class ReaderThread: Sendable {
       guard let batch = isBehind ? jobs.takeAll(waitingAtMost: isIndexing ? 0 : indexInterval) : jobs.takeAll() else {
         return
       }
-      for case .read(let id, let query) in batch { results.put(answer(id, query, from: log)) }
+      for job in batch {
+        switch job {
+        case .read(let id, let query): results.put(answer(id, query, from: log))
+        case .checkpoint:
+          // Should it fail, a commit makes it in the end, and tells if that is serious.
+          try? log.checkpoint()
+          awaitsCheckpoint.clear()
+        case .grown: break
+        }
+      }
       let hasGrown = growth.take()
       if hasGrown { isBehind = true }
       guard isBehind else { continue }

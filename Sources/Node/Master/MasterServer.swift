@@ -54,8 +54,9 @@ public struct MasterOptions: Sendable {
 /// A master server as a process.
 ///
 /// Five threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords; the
-/// gatekeeper. libzmq has three I/O threads of its own: one for the cluster, one for the clients' requests, and the updates are shared by
-/// that one and another. A thousand clients that come at once, each with a handshake of half a millisecond, would else keep the beats
+/// gatekeeper. libzmq has four I/O threads of its own: one for the cluster, one for the clients' requests, and two share the updates
+/// (a thread gets the connections when it has fewer than the others, so one that has requests, too, would get hardly any).
+/// A thousand clients that come at once, each with a handshake of half a millisecond, would else keep the beats
 /// waiting for so long that the router gives the master up, and they go on to the next.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
@@ -77,9 +78,9 @@ public struct MasterServer: ~Copyable {
 
   private struct Sockets: ~Copyable {
     /// libzmq's I/O threads, as `SocketOption.affinity` names them.
-    private static let requests: UInt64 = 0b001
-    private static let updates: UInt64 = 0b011
-    private static let cluster: UInt64 = 0b100
+    private static let requests: UInt64 = 0b0001
+    private static let updates: UInt64 = 0b0110
+    private static let cluster: UInt64 = 0b1000
 
     let context: Context
     let gatekeeper: Gatekeeper?
@@ -101,7 +102,7 @@ public struct MasterServer: ~Copyable {
     init(_ options: MasterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(NodeError) {
       var endpoint = options.requests
       do throws(ZMQError) {
-        let context = try Context(ioThreads: 3, maxSockets: 256)
+        let context = try Context(ioThreads: 4, maxSockets: 256, sendsInBulk: true)
         let keeper = try keys.map { keys throws(ZMQError) in
           try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
         }
@@ -214,8 +215,8 @@ public struct MasterServer: ~Copyable {
     self.options = options
     self.logger = logger
     results = Mailbox(bell: bell)
-    commits = CommitThread(open: openLog, results: results)
     reader = ReaderThread(open: openLog, results: results)
+    commits = CommitThread(open: openLog, results: results, checkpoints: reader)
     passwords = PasswordThread(PasswordHasher(memory: options.passwordMemory), results: results)
     let identity = MasterIdentity(
       name: options.name, incarnation: Incarnation(UInt64(Clock.wall().milliseconds)))
@@ -303,8 +304,8 @@ public struct MasterServer: ~Copyable {
     for result in results.takeNow() {
       switch result {
       case .loaded(let snapshot): core.onSnapshot(snapshot, at: now, into: &actions)
-      case .committed(let outcome):
-        core.onCommit(outcome, at: now, wall: Clock.wall(), into: &actions)
+      case .committed(let outcome, let count):
+        core.onCommit(outcome, of: count, at: now, wall: Clock.wall(), into: &actions)
         reader.noteGrowth()
       case .caughtUp(let outcome, let more): core.onCatchUp(outcome, more: more, at: now, into: &actions)
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
@@ -482,8 +483,8 @@ public struct MasterServer: ~Copyable {
     case .mark(let position):
       guard try sendHeader(position) else { return }
       _ = try sockets.timelines.send([])
-    case .append(let events, let head):
-      commits.put(.append(events, after: head))
+    case .append(let append):
+      commits.put(.append(append))
     case .catchUp(let position):
       commits.put(.catchUp(after: position))
     case .read(let id, let query):

@@ -17,8 +17,10 @@ final class MasterProcess: Process {
   let registration: Registration
   /// Happens between the next commit and its acknowledgement; for scenarios.
   var beforeAcknowledging: (() -> Void)?
-  /// The append that was ordered and has not been answered.
-  private var append: (events: [Event], after: EventID, isAcknowledged: Bool)?
+  /// The appends that were ordered and that the commit thread has not begun.
+  private var appends = AppendQueue()
+  /// The one that it is at.
+  private var append: Append?
   /// What the commit thread has to do, in order; the first is under way.
   private var commitJobs: [() -> Void] = []
   /// The same of the reading thread.
@@ -237,15 +239,11 @@ final class MasterProcess: Process {
       let encoded = Wire.encodeUpdateEntry(post)
       for target in targets { publish(target, encoded, post.id) }
     case .mark(let position): publish(position, [], .zero)
-    case .append(let events, let after):
-      world.checkers.limits.onCommit(events, by: self)
-      append = (events, after, false)
-      if world.defect == .broadcastBeforeCommit { broadcast(events) }
-      if world.defect == .acknowledgeBeforeCommit {
-        append!.isAcknowledged = true
-        finishAppend(.appended)
-      }
-      commit { [self] in world.disk.takeTurn(self) }
+    case .append(let append):
+      if world.defect == .broadcastBeforeCommit { broadcast(append.events) }
+      if world.defect == .acknowledgeBeforeCommit { tell(.appended, 1) }
+      appends.put(append)
+      commit { [self] in takeAppend() }
     case .catchUp(let after): commit { [self] in waitForDisk { [self] in catchUp(after) } }
     case .read(let id, let query): read { [self] in waitForDisk { [self] in answer(id, query) } }
     case .broadcast(let events): broadcast(events)
@@ -336,6 +334,14 @@ final class MasterProcess: Process {
 
   // MARK: The commit thread
 
+  private func takeAppend() {
+    guard let next = appends.take() else { return commitDone() }
+    world.checkers.limits.onCommit(next.events, by: self)
+    if next.commits > 1 { world.meet(.commitsBecameOne) }
+    append = next
+    world.disk.takeTurn(self)
+  }
+
   /// It is this master's turn to append.
   func onTurn() {
     onThread(after: .microseconds(5)) { [self] in write() }
@@ -385,21 +391,20 @@ final class MasterProcess: Process {
   }
 
   private func finishAppend(_ outcome: CommitOutcome) {
-    if let job = append, job.isAcknowledged, case .appended = outcome {
-      // The defect: the loop hears of it before it is done, and not again.
-      append!.isAcknowledged = false
-      tell(outcome)
-      return
-    }
-    defer { commitDone() }
-    guard world.defect != .acknowledgeBeforeCommit else { return }
+    guard let done = append else { preconditionFailure("\(name) ends an append that it has not begun") }
     append = nil
-    tell(outcome)
+    if outcome != .appended {
+      if !appends.isEmpty { world.meet(.commitsGivenUp) }
+      appends.drop(after: done)
+    }
+    // The defect: the loop has heard of it before it was done, and does not again.
+    if world.defect != .acknowledgeBeforeCommit { tell(outcome, done.commits) }
+    commitDone()
   }
 
-  private func tell(_ outcome: CommitOutcome) {
+  private func tell(_ outcome: CommitOutcome, _ count: Int) {
     onThread(after: .microseconds(20)) { [self] in
-      enqueue(.callback { [self] in core.onCommit(outcome, at: clock, wall: wall, into: &actions) })
+      enqueue(.callback { [self] in core.onCommit(outcome, of: count, at: clock, wall: wall, into: &actions) })
     }
   }
 

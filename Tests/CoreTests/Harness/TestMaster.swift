@@ -7,8 +7,8 @@ import Testing
 
 /// A master under test. Each method is a turn as the shell takes it: timers, what arrived, flush, then the orders.
 ///
-/// What it holds the core to, whatever the test is about: a request is answered once, and only if it was asked; no append or
-/// catch-up while one is under way; events are appended after the head, contiguous and in time's order; only what is durable
+/// What it holds the core to, whatever the test is about: a request is answered once, and only if it was asked; no
+/// catch-up while one is under way; events are appended after the head and what is under way, contiguous and in time's order; only what is durable
 /// is acknowledged, told to the masters and pushed, in this order; updates of a topic are numbered without a hole; the mesh
 /// is joined once and left once; nothing follows `exit`.
 final class TestMaster {
@@ -25,7 +25,11 @@ final class TestMaster {
   private(set) var broadcasts: [[Event]] = []
   private(set) var replies: [(peer: PeerID, reply: Reply)] = []
   private(set) var updates: [Update] = []
-  private(set) var commit: (events: [Event], after: EventID)?
+  /// What the commit thread is at, and what waits for it.
+  private(set) var commit: Append?
+  private(set) var appends = AppendQueue()
+  /// The last event that was ordered to be appended, in the present series.
+  private(set) var ordered = (head: EventID.zero, time: Timestamp.zero, series: UInt64(0))
   private var lastCommitted = EventID.zero
   private(set) var catchUp: EventID?
   private(set) var reads: [(id: ReadID, query: LogQuery)] = []
@@ -237,43 +241,49 @@ final class TestMaster {
 
   /// The commit thread does what it is told.
   func finishCommit() {
-    guard let (events, after) = commit else {
+    guard let done = commit else {
       Issue.record("no commit is under way")
       return
     }
-    commit = nil
-    if log.append(events, after: after) {
-      turn { $0.onCommit(.appended, at: $1, wall: self.wall, into: &$2) }
-      checkOrder(of: events)
+    if log.append(done.events, after: done.after) {
+      end(done, .appended)
     } else {
-      turn { $0.onCommit(.behind(self.log.read(after: after)), at: $1, wall: self.wall, into: &$2) }
+      end(done, .behind(log.read(after: done.after)))
     }
   }
 
   /// The events are in the log, but the loop has not heard of it yet.
   func writeCommit() {
-    guard let (events, after) = commit else {
+    guard let commit else {
       Issue.record("no commit is under way")
       return
     }
-    #expect(log.append(events, after: after))
+    #expect(log.append(commit.events, after: commit.after))
   }
 
   /// The loop hears that the commit was written (`writeCommit`).
   func reportCommit() {
-    guard let (events, _) = commit else {
+    guard let commit else {
       Issue.record("no commit is under way")
       return
     }
-    commit = nil
-    turn { $0.onCommit(.appended, at: $1, wall: self.wall, into: &$2) }
-    checkOrder(of: events)
+    end(commit, .appended)
   }
 
   func failCommit(_ reason: String = "disk full") {
-    #expect(commit != nil)
-    commit = nil
-    turn { $0.onCommit(.failed(reason), at: $1, wall: self.wall, into: &$2) }
+    guard let commit else {
+      Issue.record("no commit is under way")
+      return
+    }
+    end(commit, .failed(reason))
+  }
+
+  /// The commit thread goes on with what waits, and then the loop hears of what it has done.
+  private func end(_ done: Append, _ outcome: CommitOutcome) {
+    if outcome != .appended { appends.drop(after: done) }
+    commit = appends.take()
+    turn { $0.onCommit(outcome, of: done.commits, at: $1, wall: self.wall, into: &$2) }
+    if outcome == .appended { checkOrder(of: done.events) }
   }
 
   func finishCatchUp(limit: Int = Limits.readEvents) {
@@ -369,13 +379,18 @@ final class TestMaster {
     case .mark(let watching):
       checkPosition(watching)
       updates.append(Update(topic: watching.topic, sequence: watching.sequence, posts: []))
-    case .append(let events, let after):
-      #expect(commit == nil, "an append while one is under way")
-      #expect(!events.isEmpty && events.count <= Limits.batchEvents)
-      #expect(after == core.head, "an append that is not after the head")
+    case .append(let append):
+      let (events, after) = (append.events, append.after)
+      #expect(!events.isEmpty && events.count <= Limits.appendEvents && append.commits == 1)
+      #expect(append.series >= ordered.series)
+      let isFirst = core.commits.first?.after == after
+      if isFirst || append.series > ordered.series { ordered = (after, core.state.time, append.series) }
+      #expect(after == ordered.head, "an append that is not after the head and what is under way")
       #expect(events.map(\.id) == (1...max(1, events.count)).map { after.advanced(by: $0) }, "ids have a hole")
-      #expect(events.allSatisfy { $0.time >= core.state.time }, "the log's time goes back")
-      commit = (events, after)
+      #expect(events.allSatisfy { $0.time >= ordered.time }, "the log's time goes back")
+      ordered = (events.last!.id, events.last!.time, append.series)
+      appends.put(append)
+      if commit == nil { commit = appends.take() }
     case .catchUp(let after):
       #expect(catchUp == nil, "a catch-up while one is under way")
       #expect(after == core.head, "a catch-up that is not after the head")

@@ -331,10 +331,9 @@ import Testing
     master.login("alice", from: 1)
     master.login("bob", from: 2)
     master.send(.post(text: "under way"), from: 1)
-    master.send(.post(text: "waits"), from: 2)
+    master.send(.post(text: "behind it"), from: 2)
     master.turn { $0.stop(at: $1, into: &$2) }
     #expect(!master.hasExited)
-    #expect(code(master.told(2).last!) == .unavailable, "repeated elsewhere")
     master.send(.post(text: "too late"), from: 1)
     #expect(code(master.told(1).last!) == .unavailable)
     master.send(.hello(Hello(client: ClientID(5), user: "carol", register: true, newest: .zero)), from: 3)
@@ -342,10 +341,27 @@ import Testing
     master.send(.ping, from: 1)
     let head = master.log.head
     master.finishCommit()
+    #expect(!master.hasExited)
+    master.finishCommit()
     #expect(master.hasExited)
+    let last = head.advanced(by: 2)
     #expect(master.told(1).suffix(2) == [.done(head.next), .goodbye])
-    #expect(master.broadcasts.last?.last?.id == head.next)
-    #expect(master.log.head == head.next, "nothing new was committed")
+    #expect(master.told(2).suffix(2) == [.done(last), .goodbye])
+    #expect(master.broadcasts.last?.last?.id == last)
+    #expect(master.log.head == last, "nothing new was committed")
+    master.expectAllAnswered()
+  }
+
+  @Test func whatWaitsIsRefusedAtAStop() {
+    let master = TestMaster.serving()
+    master.login("alice", from: 1)
+    master.log.commit(.posted(AccountID(0), text: "not heard"))
+    master.hear(master.log.commit(.posted(AccountID(0), text: "heard")))
+    master.send(.post(text: "waits until the hole is read"), from: 1)
+    #expect(master.commit == nil)
+    master.turn { $0.stop(at: $1, into: &$2) }
+    #expect(master.hasExited)
+    #expect(code(master.told(1).dropLast().last!) == .unavailable, "repeated elsewhere")
     master.expectAllAnswered()
   }
 

@@ -48,15 +48,70 @@ import Testing
     master.expectAllAnswered()
   }
 
-  @Test func theNextCommitDoesNotWaitForTheAnswers() {
+  @Test func theLogGetsMoreBeforeItIsDone() {
     let master = served()
     master.send(.post(text: "1"), from: 1)
     master.send(.post(text: "2"), from: 2)
+    #expect(master.actions.contains { if case .append = $0 { true } else { false } })
     master.finishCommit()
-    let next = master.actions.firstIndex { if case .append = $0 { true } else { false } }
-    let answer = master.actions.firstIndex { if case .reply = $0 { true } else { false } }
-    #expect(next! < answer!)
+    #expect(done(master.told(1).last!) == EventID(5) && master.told(2).count == 1, "one is durable and one is not")
     master.settle()
+    master.expectAllAnswered()
+  }
+
+  @Test func whatCommitsUnderWayChangeCountsForWhatFollows() {
+    let master = served()
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.unfollow(name: "bob"), from: 1)
+    master.finishCommit()
+    #expect(master.log.following(of: AccountID(0)) == [AccountID(1)])
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.follow(name: "bob"), from: 1)
+    master.settle()
+    #expect(master.told(1).dropFirst().map { code($0) } == [nil, nil, nil, .alreadyExists])
+    #expect(master.log.following(of: AccountID(0)) == [AccountID(1)])
+    master.expectAllAnswered()
+  }
+
+  /// The first comes too late; the second was validated on top of it, and waits for the log already.
+  @Test func whatFollowsACommitThatComesTooLateIsValidatedAnew() {
+    let log = ModelLog()
+    let master = served(log: log)
+    master.send(.post(text: "1"), from: 1)
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.post(text: "2"), from: 2)
+    log.commit(.followed(AccountID(0), AccountID(1)))
+    master.finishCommit()
+    #expect(master.told(1).count == 2, "what needs no event is answered at once")
+    master.settle()
+    #expect(master.told(1).dropFirst().map { code($0) } == [.alreadyExists, nil])
+    #expect(log.posts(by: [AccountID(0), AccountID(1)]).map(\.text) == ["1", "2"])
+    master.expectAllAnswered()
+  }
+
+  /// It is not refused with the commit before it, for which there was no room: it may be smaller.
+  @Test func whatFollowsACommitThatFailsIsTriedAnew() {
+    let master = served()
+    master.send(.hello(Hello(client: ClientID(3), user: "carol", register: true, newest: .zero)), from: 3)
+    master.send(.follow(name: "carol"), from: 1)
+    master.send(.post(text: "goes on"), from: 2)
+    master.failCommit()
+    #expect(code(master.told(3).last!) == .storage)
+    master.settle()
+    #expect(code(master.told(1).last!) == .unknownUser)
+    #expect(done(master.told(2).last!) == EventID(5))
+    master.expectAllAnswered()
+  }
+
+  @Test func nothingIsBegunAfterAnothersEventsAreKnown() {
+    let log = ModelLog()
+    let master = served(log: log)
+    master.send(.post(text: "1"), from: 1)
+    master.hear(log.commit(.posted(AccountID(1), text: "another's")))
+    master.send(.post(text: "2"), from: 2)
+    #expect(master.commit?.events.count == 1 && master.appends.isEmpty, "it would come too late for sure")
+    master.settle()
+    #expect(log.posts(by: [AccountID(0), AccountID(1)]).map(\.text) == ["another's", "1", "2"])
     master.expectAllAnswered()
   }
 
@@ -110,18 +165,20 @@ import Testing
     #expect(master.broadcasts.joined().map(\.id) == log.events.map(\.id).filter { $0 != other[0].id })
   }
 
-  @Test func aCommitHasALimit() {
+  @Test func whatIsUnderWayHasALimit() {
     let master = TestMaster.serving()
-    for peer in 1...3 as ClosedRange<UInt32> { master.login("user\(peer)", from: PeerID(peer)) }
+    for peer in 1...5 as ClosedRange<UInt32> { master.login("user\(peer)", from: PeerID(peer)) }
     master.send(.post(text: "keeps the log busy"), from: 1)
-    for peer in 1...3 as ClosedRange<UInt32> {
+    for peer in 1...5 as ClosedRange<UInt32> {
       for _ in 1..<Limits.requestsInFlight { master.send(.post(text: "x"), from: PeerID(peer)) }
     }
+    let all = 5 * (Limits.requestsInFlight - 1) + 1
+    #expect(all > 2 * Limits.batchEvents)
+    #expect(Int(master.ordered.head.rawValue - master.core.head.rawValue) == 2 * Limits.batchEvents)
     master.finishCommit()
-    #expect(master.commit?.events.count == Limits.batchEvents)
-    master.finishCommit()
-    #expect(master.commit?.events.count == 3 * (Limits.requestsInFlight - 1) - Limits.batchEvents)
+    #expect(master.commit?.events.count == Limits.appendEvents, "one part of what waits")
     master.settle()
+    #expect(master.log.posts(by: Set((0..<5).map { AccountID($0) })).count == all)
     master.expectAllAnswered()
   }
 

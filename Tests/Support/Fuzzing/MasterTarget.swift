@@ -64,7 +64,10 @@ private struct FuzzedMaster {
   private let disk = MemoryDisk()
   private let log: MemoryLog
 
-  private var append: (events: [Event], after: EventID)?
+  private var append: Append?
+  private var appends = AppendQueue()
+  /// The last event that was ordered to be appended.
+  private var ordered = EventID.zero
   private var catchUp: EventID?
   private var passwords: [(id: PasswordJobID, job: PasswordJob)] = []
   private var reads: [(id: ReadID, query: LogQuery)] = []
@@ -283,8 +286,8 @@ private struct FuzzedMaster {
   // MARK: The log
 
   private mutating func finishAppend(failing: Bool) throws(Finding) {
-    guard let (events, after) = append else { return }
-    append = nil
+    guard let done = append else { return }
+    let (events, after) = (done.events, done.after)
     let outcome: CommitOutcome
     if failing {
       outcome = .failed("the disk is full")
@@ -295,8 +298,10 @@ private struct FuzzedMaster {
       case nil: outcome = .failed("the log is shorter than was thought")
       }
     }
+    if outcome != .appended { appends.drop(after: done) }
+    append = appends.take()
     let wall = wall
-    try turn { $0.onCommit(outcome, at: $1, wall: wall, into: &$2) }
+    try turn { $0.onCommit(outcome, of: done.commits, at: $1, wall: wall, into: &$2) }
   }
 
   private mutating func finishCatchUp(failing: Bool) throws(Finding) {
@@ -405,11 +410,14 @@ private struct FuzzedMaster {
     case .mark(let position):
       try hold(
         topics[position.topic] == position.sequence, "marker \(position.sequence) of \(position.topic) out of order")
-    case .append(let events, let after):
-      try hold(append == nil, "two appends at once")
-      try hold(after == core.head || isMisled, "appends after \(after) at head \(core.head)")
+    case .append(let next):
+      let (events, after) = (next.events, next.after)
+      try hold(
+        after == (append == nil ? core.head : ordered) || isMisled, "appends after \(after) at head \(core.head)")
       try hold(events.count <= Limits.batchEvents && !events.isEmpty, "\(events.count) events in a commit")
-      append = (events, after)
+      ordered = events.last!.id
+      appends.put(next)
+      if append == nil { append = appends.take() }
     case .catchUp(let after):
       try hold(catchUp == nil, "two catch-ups at once")
       catchUp = after
