@@ -540,8 +540,8 @@ public struct ClientCore: Sendable {
         greet(found, at: now, into: &actions)
       case .serving where suspectSince != nil:
         suspectSince = nil
-        if found.master == contact?.master {
-          // The router finds it healthy. Stay, for a growing time.
+        if found.master == contact?.master, failures < Limits.failuresAtMaster {
+          // The router finds it healthy. Stay, for a growing time; but not for ever: the way to it may have been lost without a word.
           nextSuspicion = now + suspicionDelay
           return
         }

@@ -285,6 +285,8 @@ final class Network {
     let generation = link.generations
     if !flushingToListener { link.generationToListener = generation }
     if !flushingToDialer { link.generationToDialer = generation }
+    // What a partition holds up is sent again and again, and will be answered with a reset.
+    if !dialerLearns, !link.stalledToListener.isEmpty { provoke(link) }
     link.stalledToListener = []
     link.stalledToDialer = []
     if link.kind == .masterRouter { link.dialer.reachableSince = world.now }

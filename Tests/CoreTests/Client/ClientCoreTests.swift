@@ -550,6 +550,22 @@ extension TestClient {
     #expect(client.sent.last?.body == .post(text: "x"))
   }
 
+  /// Seed 8101: the way to the only master was lost without a word, and the client stayed on it.
+  @Test func theOnlyMasterIsComeToAnew() {
+    let client = TestClient.serving()
+    client.submit(.post(text: "x"))
+    for silence in 1...3 {
+      while client.locates.count == silence { client.pass(.milliseconds(10)) }
+      client.locate(one)
+      #expect(client.core.isServing && client.connects == 1)
+    }
+    while client.locates.count == 4 { client.pass(.milliseconds(10)) }
+    client.locate(one)
+    #expect(client.connected == one && client.connects == 2)
+    client.welcome()
+    #expect(client.sent.last?.body == .post(text: "x"))
+  }
+
   @Test func theRouterSaysAnother() {
     let client = TestClient.serving()
     let token = client.submit(.post(text: "x"))
