@@ -40,11 +40,11 @@ public protocol EventLog: AnyObject {
   /// log's head is not `head`.
   func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult
 
-  /// Whether what this instance has appended is to be moved to its place before long: by `checkpoint()`, of another instance best, so that
-  /// appending need not wait for it.
-  var isCheckpointDue: Bool { get }
+  /// Whether what was appended is to be moved to its place before long: by `checkpoint()`, of another instance best, so that appending need
+  /// not wait for it. True once, and again when much more has been appended.
+  func takeCheckpointDue() -> Bool
 
-  /// Moves what was appended to its place. Takes a while, while which other instances append, but for a moment at its end.
+  /// Moves what was appended to its place. Takes a while, during which other instances append, but for a moment at its end.
   func checkpoint() throws(LogError)
 
   /// Up to `limit` events after `position`, ascending and contiguous; empty at the head.

@@ -99,7 +99,7 @@ public final class MemoryLog: EventLog {
   }
 
   /// Everything is in its place at once.
-  public var isCheckpointDue: Bool { false }
+  public func takeCheckpointDue() -> Bool { false }
   public func checkpoint() throws(LogError) { try check() }
 
   /// Writes `events` without syncing them. Nobody reads them yet, and a power cut may lose them.

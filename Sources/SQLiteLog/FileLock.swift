@@ -92,6 +92,24 @@ final class Turnstile {
     }
   }
 
+  /// Waits for a turn that nobody has reserved, but no longer than that. Whether there was one.
+  func enter(within nanoseconds: Int64) throws(LogError) -> Bool {
+    let deadline = now() + nanoseconds
+    while try !queue.tryLock() {
+      guard now() < deadline else { return false }
+      usleep(Self.pollMicroseconds)
+    }
+    defer { queue.unlock() }
+    while true {
+      if try commit.tryLock() {
+        if reservation() == nil { return true }
+        commit.unlock()
+      }
+      guard now() < deadline else { return false }
+      usleep(Self.pollMicroseconds)
+    }
+  }
+
   /// Ends the turn; with a reservation, the next turn is this one's again if it comes soon.
   func leave(reserving: Bool) {
     if reserving { hasReserved = writeReservation(by: token, until: now() + Self.reservationNanoseconds) }

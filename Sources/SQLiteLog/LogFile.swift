@@ -120,17 +120,25 @@ final class LogFile {
 
   // MARK: The WAL
 
-  /// Whether the WAL was too long after this instance's last commit.
-  var isCheckpointDue: Bool { wal.isDue }
+  /// Whether the WAL was too long after this instance's last commit, and has grown by a quarter since that was last said.
+  func takeCheckpointDue() -> Bool { wal.takeDue() }
 
   /// Moves the WAL into the database: most of it while others append, and the rest while nobody does, without which it would never be
   /// done, and the WAL would grow for as long as somebody appends.
   func checkpoint() throws(LogError) {
-    try file.access { try $0.moveWAL() }
-    try turnstile.enter()
+    let isDone = try file.access { database in
+      if try database.moveWAL() { return true }
+      // SQLite syncs what it has moved when nothing is left to move: in the turn, while all wait.
+      try database.syncFile()
+      return false
+    }
+    guard !isDone, try turnstile.enter(within: Self.turnNanoseconds) else { return }
     defer { turnstile.leave(reserving: false) }
-    try file.access { try $0.moveWAL() }
+    _ = try file.access { try $0.moveWAL() }
   }
+
+  /// How long a checkpoint waits for its turn. Whoever reads waits for the checkpoint, and somebody may be frozen in his turn.
+  private static let turnNanoseconds: Int64 = 100_000_000
 
   // MARK: Reading
 
@@ -260,13 +268,21 @@ private final class WALWatch {
   private let due: Int
   private let limit: Int
   private var pages = 0
+  /// The length at which the next checkpoint is due. A reader may keep one from moving anything.
+  private var nextDue: Int
 
   init(due: Int, limit: Int) {
     self.due = due
     self.limit = limit
+    nextDue = due
   }
 
-  var isDue: Bool { pages >= due }
+  func takeDue() -> Bool {
+    if pages < due { nextDue = due }
+    guard pages >= nextDue else { return false }
+    nextDue = pages + max(1, due / 4)
+    return true
+  }
 
   /// Has the connection's commits told. They checkpoint themselves from `limit` on. The watch must outlive the connection's last commit.
   func watch(_ database: Database) {
@@ -285,9 +301,22 @@ private final class WALWatch {
 }
 
 extension Database {
-  /// Moves into the database what of its WAL nobody reads any more. Does nothing if somebody else is at it.
-  fileprivate func moveWAL() throws {
-    let code = sqlite3_wal_checkpoint_v2(sqliteConnection, "main", SQLITE_CHECKPOINT_PASSIVE, nil, nil)
+  /// Moves into the database what of its WAL nobody reads any more, or does nothing if somebody else is at it. Whether all has been moved.
+  fileprivate func moveWAL() throws -> Bool {
+    var all: Int32 = 0
+    var moved: Int32 = 0
+    try check(sqlite3_wal_checkpoint_v2(sqliteConnection, "main", SQLITE_CHECKPOINT_PASSIVE, &all, &moved))
+    return all == moved
+  }
+
+  /// Syncs the database's file, through SQLite's own handle: closing another drops its locks.
+  fileprivate func syncFile() throws {
+    var file: UnsafeMutablePointer<sqlite3_file>?
+    try check(sqlite3_file_control(sqliteConnection, "main", SQLITE_FCNTL_FILE_POINTER, &file))
+    if let file, let methods = file.pointee.pMethods { try check(methods.pointee.xSync(file, SQLITE_SYNC_NORMAL)) }
+  }
+
+  private func check(_ code: Int32) throws {
     guard code == SQLITE_OK || code == SQLITE_BUSY else {
       throw DatabaseError(
         resultCode: ResultCode(rawValue: code), message: String(cString: sqlite3_errmsg(sqliteConnection)))

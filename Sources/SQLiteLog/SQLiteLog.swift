@@ -9,7 +9,7 @@ public import Model
 /// that only appends never opens it.
 public final class SQLiteLog: EventLog {
   public struct Options: Sendable {
-    /// The WAL's length, in pages of 4 KiB, at which it is to be moved into the database (`isCheckpointDue`). If nobody does, the commit
+    /// The WAL's length, in pages of 4 KiB, at which it is to be moved into the database (`takeCheckpointDue`). If nobody does, the commit
     /// does that finds it four times as long, and takes tens of milliseconds for it.
     public var checkpointPages = 1_000
     /// For tests: the log is full at this many pages.
@@ -54,10 +54,10 @@ public final class SQLiteLog: EventLog {
     try log.append(events, after: head)
   }
 
-  public var isCheckpointDue: Bool { log.isCheckpointDue }
+  public func takeCheckpointDue() -> Bool { log.takeCheckpointDue() }
 
-  /// Moves the WAL into the database, so that it begins anew with the next commit. A turn to append is taken for the end of it, a
-  /// millisecond or two.
+  /// Moves the WAL into the database, so that it begins anew with the next commit. For the end of it a turn to append is taken, if there is one
+  /// within 0.1 s; what is missed then, the next checkpoint does.
   public func checkpoint() throws(LogError) { try log.checkpoint() }
 
   public func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {

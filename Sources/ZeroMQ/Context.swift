@@ -57,12 +57,13 @@ final class ContextHandle: @unchecked Sendable {
     }
   }
 
-  /// libzmq aborts the process if the system refuses, as it may in a sandbox, or to a thread of another policy.
+  /// Tries it on the calling thread, and takes it back: libzmq aborts the process if the system refuses, as some sandboxes do.
   private static var mayUseBatchScheduling: Bool {
     var policy: Int32 = 0
     var parameters = sched_param()
-    return pthread_getschedparam(pthread_self(), &policy, &parameters) == 0 && policy == SCHED_OTHER
-      && pthread_setschedparam(pthread_self(), policy, &parameters) == 0
+    guard pthread_getschedparam(pthread_self(), &policy, &parameters) == 0, policy == SCHED_OTHER else { return false }
+    guard pthread_setschedparam(pthread_self(), Int32(TINYSNS_SCHED_BATCH), &parameters) == 0 else { return false }
+    return pthread_setschedparam(pthread_self(), policy, &parameters) == 0
   }
 
   deinit {

@@ -281,11 +281,35 @@ import Testing
     let other = try SQLiteLog(folder: folder.path)
     var count = 0
     let largest = try appendMuch { log in
-      guard log.isCheckpointDue else { return }
+      guard log.takeCheckpointDue() else { return }
       try other.checkpoint()
       count += 1
     }
     #expect(count > 5 && largest < 60)
+  }
+
+  /// An idle master must not make one checkpoint after the other.
+  @Test func aCheckpointIsDueOnce() throws {
+    var options = SQLiteLog.Options()
+    options.checkpointPages = 10
+    let log = try SQLiteLog(folder: folder.path, options: options)
+    #expect(!log.takeCheckpointDue())
+    try log.append(history)
+    #expect(log.takeCheckpointDue() && !log.takeCheckpointDue())
+  }
+
+  /// Somebody is frozen in his turn: whoever reads must not wait for him, and nothing is lost.
+  @Test func aCheckpointDoesNotWaitForATurnForEver() throws {
+    let log = try SQLiteLog(folder: folder.path)
+    try log.append(history)
+    let frozen = try Turnstile(folder: folder.path)
+    try frozen.enter()
+    let reader = try SQLiteLog(folder: folder.path)
+    try reader.checkpoint()
+    #expect(try reader.read(after: .zero, limit: 1_000) == history.events)
+    frozen.leave(reserving: true)
+    #expect(try !Turnstile(folder: folder.path).enter(within: 1_000_000), "it is reserved")
+    try reader.checkpoint()
   }
 
   @Test func theWALStaysBoundedIfNobodyCheckpointsIt() throws {

@@ -196,7 +196,10 @@ import Testing
     let codes: [Refusal.Code] = replies(actions).compactMap { reply in
       if case .refused(let refusal) = reply.body { return refusal.code } else { return nil }
     }
-    #expect(codes == [.storage, .storage])
+    #expect(codes == [.storage])
+    // The second counts now: it is tried by itself.
+    core.flush(at: .zero, wall: .zero, into: &actions)
+    #expect(actions.contains { if case .append = $0 { true } else { false } })
   }
 
   private func replies(_ actions: [MasterAction]) -> [Reply] {

@@ -56,7 +56,7 @@ public struct AppendQueue: Sendable {
     return next
   }
 
-  /// What was taken has been appended, which took so long.
+  /// What was taken has been appended, which took so long: writing, syncing, and waiting for a turn, which a larger commit makes up for, too.
   public mutating func noteAppended(_ append: Append, after time: Interval) {
     let syncing = max(0, time.nanoseconds / Self.eventNanoseconds - Int64(append.events.count))
     limit = min(max(Int(syncing), Limits.appendEvents), Limits.batchEvents)

@@ -15,7 +15,7 @@ public struct MasterCore: Sendable {
     /// Reading the log. Not registered, serves nobody.
     case starting
     case serving
-    /// Told to stop: finishes the commit under way, takes nothing new.
+    /// Told to stop: finishes the commits under way, takes nothing new.
     case stopping
     case stopped
   }
@@ -120,6 +120,8 @@ public struct MasterCore: Sendable {
   var waiting = Deque<Waiting>()
   /// Those that the log has been given, in order. Each was validated on top of the ones before.
   var commits = Deque<Commit>()
+  /// How many requests wait for those.
+  private var requestsUnderWay = 0
   /// What they will have changed.
   var ahead = Ahead(ServiceState())
   /// Numbers the commits that belong together: see `Append.series`.
@@ -196,7 +198,7 @@ public struct MasterCore: Sendable {
     catchUp(into: &actions)
   }
 
-  /// Stop gracefully: finish the commit, tell everyone, end.
+  /// Stop gracefully: finish the commits, tell everyone, end.
   public mutating func stop(at now: Instant, into actions: inout [MasterAction]) {
     switch phase {
     case .stopping, .stopped: return
@@ -503,7 +505,7 @@ public struct MasterCore: Sendable {
       refuse(number, peer, .invalid, "requests are numbered from 1", into: &actions)
       return
     }
-    guard waiting.count < Limits.requestsWaiting else {
+    guard requestsWaiting < Limits.requestsWaiting else {
       refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
       return
     }
@@ -662,6 +664,9 @@ public struct MasterCore: Sendable {
 
   // MARK: Commits
 
+  /// How many requests wait for the log, ordered or not.
+  var requestsWaiting: Int { waiting.count + requestsUnderWay }
+
   /// The end of a turn: all that waits goes to the log.
   ///
   /// It may have commits to do already: those that it has not begun become one (`AppendQueue`), so that the disk is never idle while
@@ -683,6 +688,7 @@ public struct MasterCore: Sendable {
         if let answer = batch.add(request) { finish(request, answer, at: now, into: &actions) }
       }
       ahead = batch.ahead
+      requestsUnderWay += batch.waiting.count
       if !batch.events.isEmpty {
         commits.append(Commit(events: batch.events, waiting: batch.waiting, after: after, since: now))
         actions.append(.append(Append(events: batch.events, after: after, series: series)))
@@ -702,6 +708,7 @@ public struct MasterCore: Sendable {
     precondition(count > 0 && count <= commits.count, "a commit ended that was not begun")
     let done = Array(commits.prefix(count))
     commits.removeFirst(count)
+    for commit in done { requestsUnderWay -= commit.waiting.count }
     if !commits.isEmpty { commits[0].since = now }
     switch outcome {
     case .appended:
@@ -721,16 +728,20 @@ public struct MasterCore: Sendable {
       actions.append(contentsOf: pushes)
     case .behind(let events):
       apply(events, into: &actions)
-      giveUp(done + commits)
+      giveUp(done.flatMap { $0.waiting.map(\.request) })
     case .failed(let reason):
       noteStorageFailure(reason, into: &actions)
-      for commit in done {
-        for (request, _) in commit.waiting {
-          let refusal = Refusal(.storage, "the log can't take it now: \(reason)", retryAfter: 1_000)
+      let refusal = Refusal(.storage, "the log can't take it now: \(reason)", retryAfter: 1_000)
+      var others: [Waiting] = []
+      for (request, answer) in done.flatMap(\.waiting) {
+        if case .done(let id) = answer, id > done[0].after {
           finish(request, .refused(refusal), at: now, into: &actions)
+        } else {
+          // It may rest on an earlier commit, which is durable.
+          others.append(request)
         }
       }
-      giveUp(Array(commits))
+      giveUp(others)
     }
     if case .stopping = phase {
       for request in waiting { refuseToServe(request, into: &actions) }
@@ -739,11 +750,12 @@ public struct MasterCore: Sendable {
     }
   }
 
-  /// These and all that the log still has come to nothing. Their requests are validated again, against what is in the log then, and before
-  /// everything that came later.
-  private mutating func giveUp(_ lost: [Commit]) {
-    waiting.prepend(contentsOf: lost.flatMap { $0.waiting.map(\.request) })
+  /// All that the log still has comes to nothing. These requests and those of what it has are validated again, against what is in the log
+  /// then, and before everything that came later.
+  private mutating func giveUp(_ requests: [Waiting]) {
+    waiting.prepend(contentsOf: requests + commits.flatMap { $0.waiting.map(\.request) })
     commits.removeAll()
+    requestsUnderWay = 0
     series += 1
   }
 

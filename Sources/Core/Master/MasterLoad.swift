@@ -33,7 +33,7 @@ extension MasterCore {
   /// What this master has to do now. Costs a look at every session.
   public var load: MasterLoad {
     MasterLoad(
-      sessions: sessions.count, requestsInFlight: inFlight.values.max() ?? 0, requestsWaiting: waiting.count,
+      sessions: sessions.count, requestsInFlight: inFlight.values.max() ?? 0, requestsWaiting: requestsWaiting,
       loginsWaiting: held.count, readsWaiting: reads.count,
       topicsPerSession: sessions.values.reduce(0) { max($0, $1.topics.count) })
   }

@@ -250,7 +250,7 @@ extension MasterCore {
       login.failedFor = .some(credential)
       if login.hasReadLog { goOn(login, at: now, into: &actions) } else { hold(login, into: &actions) }
     case (.registration(let login), .hashed(let hash)):
-      guard waiting.count < Limits.requestsWaiting else {
+      guard requestsWaiting < Limits.requestsWaiting else {
         let refusal = Refusal(.limit, "too many requests are waiting", retryAfter: 100)
         end(login, refusal: refusal, at: now, into: &actions)
         return
@@ -280,7 +280,11 @@ extension MasterCore {
       admit(login, as: account, isNew: true, at: now, into: &actions)
     case .exists:
       // Somebody was faster; it may have been another person.
-      goOn(login, at: now, into: &actions)
+      if isServing {
+        goOn(login, at: now, into: &actions)
+      } else {
+        end(login, refusal: Refusal(.unavailable, "the server stops"), at: now, into: &actions)
+      }
     }
   }
 
@@ -492,7 +496,7 @@ extension MasterCore {
         refuse(job.number, job.peer, .noSession, "the session has ended", into: &actions)
         return
       }
-      guard waiting.count < Limits.requestsWaiting else {
+      guard requestsWaiting < Limits.requestsWaiting else {
         endRequest(of: job.peer)
         refuse(job.number, job.peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
         return

@@ -83,7 +83,7 @@ final class CommitThread: Sendable {
           }
         }
         try carryOut(&appends, log, results)
-        if log.isCheckpointDue { checkpoints.checkpoint() }
+        if log.takeCheckpointDue() { checkpoints.checkpoint() }
       }
     } catch {
       // What has been read is gone, or is not what was written: there is nothing to go on from.
@@ -225,7 +225,7 @@ final class ReaderThread: Sendable {
         switch job {
         case .read(let id, let query): results.put(answer(id, query, from: log))
         case .checkpoint:
-          // Should it fail, a commit makes it in the end, and tells if that is serious.
+          // Should it fail, the next one is tried when the log has grown by a quarter; no commit fails because of it.
           try? log.checkpoint()
           awaitsCheckpoint.clear()
         case .grown: break

@@ -6,6 +6,11 @@ import Model
 import Wire
 
 final class MasterProcess: Process {
+  private enum CommitJob {
+    case append(Append)
+    case catchUp(after: EventID)
+  }
+
   private(set) var core: MasterCore
   let log: MemoryLog
   private var actions: [MasterAction] = []
@@ -19,10 +24,12 @@ final class MasterProcess: Process {
   var beforeAcknowledging: (() -> Void)?
   /// The appends that were ordered and that the commit thread has not begun.
   private var appends = AppendQueue()
-  /// The one that it is at.
+  /// The one that it is at, and since when.
   private var append: Append?
-  /// What the commit thread has to do, in order; the first is under way.
-  private var commitJobs: [() -> Void] = []
+  private var appendSince = Instant.zero
+  /// What the commit thread has to do, in order.
+  private var commitJobs: [CommitJob] = []
+  private var isCommitting = false
   /// The same of the reading thread.
   private var readJobs: [() -> Void] = []
   /// The same of the thread that hashes passwords.
@@ -242,9 +249,8 @@ final class MasterProcess: Process {
     case .append(let append):
       if world.defect == .broadcastBeforeCommit { broadcast(append.events) }
       if world.defect == .acknowledgeBeforeCommit { tell(.appended, 1) }
-      appends.put(append)
-      commit { [self] in takeAppend() }
-    case .catchUp(let after): commit { [self] in waitForDisk { [self] in catchUp(after) } }
+      commit(.append(append))
+    case .catchUp(let after): commit(.catchUp(after: after))
     case .read(let id, let query): read { [self] in waitForDisk { [self] in answer(id, query) } }
     case .broadcast(let events): broadcast(events)
     case .toRouter(let request):
@@ -334,12 +340,35 @@ final class MasterProcess: Process {
 
   // MARK: The commit thread
 
-  private func takeAppend() {
-    guard let next = appends.take() else { return commitDone() }
-    world.checkers.limits.onCommit(next.events, by: self)
-    if next.commits > 1 { world.meet(.commitsBecameOne) }
-    append = next
-    world.disk.takeTurn(self)
+  private func commit(_ job: CommitJob) {
+    commitJobs.append(job)
+    goOnCommitting()
+  }
+
+  private func commitDone() {
+    isCommitting = false
+    goOnCommitting()
+  }
+
+  /// Takes what waits up to the next catch-up, and carries it out before that.
+  private func goOnCommitting() {
+    guard !isCommitting else { return }
+    while case .append(let append) = commitJobs.first {
+      commitJobs.removeFirst()
+      appends.put(append)
+    }
+    if let next = appends.take() {
+      isCommitting = true
+      world.checkers.limits.onCommit(next.events, by: self)
+      if next.commits > 1 { world.meet(.commitsBecameOne) }
+      append = next
+      appendSince = world.now
+      world.disk.takeTurn(self)
+    } else if case .catchUp(let position) = commitJobs.first {
+      commitJobs.removeFirst()
+      isCommitting = true
+      waitForDisk { [self] in catchUp(position) }
+    }
   }
 
   /// It is this master's turn to append.
@@ -393,8 +422,10 @@ final class MasterProcess: Process {
   private func finishAppend(_ outcome: CommitOutcome) {
     guard let done = append else { preconditionFailure("\(name) ends an append that it has not begun") }
     append = nil
-    if outcome != .appended {
-      if !appends.isEmpty { world.meet(.commitsGivenUp) }
+    if outcome == .appended {
+      appends.noteAppended(done, after: world.now - appendSince)
+    } else {
+      if !appends.isEmpty || !commitJobs.isEmpty { world.meet(.commitsGivenUp) }
       appends.drop(after: done)
     }
     // The defect: the loop has heard of it before it was done, and does not again.
@@ -406,16 +437,6 @@ final class MasterProcess: Process {
     onThread(after: .microseconds(20)) { [self] in
       enqueue(.callback { [self] in core.onCommit(outcome, of: count, at: clock, wall: wall, into: &actions) })
     }
-  }
-
-  private func commit(_ job: @escaping () -> Void) {
-    commitJobs.append(job)
-    if commitJobs.count == 1 { job() }
-  }
-
-  private func commitDone() {
-    commitJobs.removeFirst()
-    commitJobs.first?()
   }
 
   // MARK: The thread that hashes passwords

@@ -384,7 +384,7 @@ final class TestMaster {
       #expect(!events.isEmpty && events.count <= Limits.appendEvents && append.commits == 1)
       #expect(append.series >= ordered.series)
       let isFirst = core.commits.first?.after == after
-      if isFirst || append.series > ordered.series { ordered = (after, core.state.time, append.series) }
+      if isFirst || append.series > ordered.series { ordered = (core.head, core.state.time, append.series) }
       #expect(after == ordered.head, "an append that is not after the head and what is under way")
       #expect(events.map(\.id) == (1...max(1, events.count)).map { after.advanced(by: $0) }, "ids have a hole")
       #expect(events.allSatisfy { $0.time >= ordered.time }, "the log's time goes back")
