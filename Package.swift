@@ -115,7 +115,7 @@ let package = Package(
       name: "log-hammer", dependencies: ["Log", "Model", "SQLiteLog"], path: "Tests/Support/log-hammer",
       swiftSettings: strict),
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
-    .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Model", "ZeroMQ"]),
+    .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Log", "Model", "Runtime", "ZeroMQ"]),
     .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"], exclude: ["Scenarios"]),

@@ -682,6 +682,7 @@ public struct MasterCore: Sendable {
     while !waiting.isEmpty {
       let room = min(Limits.appendEvents, 2 * Limits.batchEvents - Int(ahead.head.rawValue - state.head.rawValue))
       let after = ahead.head
+      // Moved there and back: a copy's tables would be copied at the first change.
       var batch = Batch(state: state, ahead: exchange(&ahead, with: Ahead(state)), wall: wall)
       while let request = waiting.first, batch.events.count + request.work.eventsMax <= room {
         waiting.removeFirst()

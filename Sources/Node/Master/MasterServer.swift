@@ -57,7 +57,8 @@ public struct MasterOptions: Sendable {
 /// gatekeeper. libzmq has four I/O threads of its own: one for the cluster, one for the clients' requests, and two share the updates
 /// (a thread gets the connections when it has fewer than the others, so one that has requests, too, would get hardly any).
 /// A thousand clients that come at once, each with a handshake of half a millisecond, would else keep the beats
-/// waiting for so long that the router gives the master up, and they go on to the next.
+/// waiting for so long that the router gives the master up, and they go on to the next. None of the four interrupts the loop, the one for
+/// beats neither: on a machine with much to do a beat may be a time slice late.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
     case signals, bell, requests, timelines, mesh, router, supervisor

@@ -98,6 +98,7 @@ func measure(folder: String, posts total: Int, checkpointPages: Int?) throws {
       start = clock.now
       _ = try log.append(batch, after: EventID(batch[0].id.rawValue - 1))
       times.append(seconds(clock.now - start))
+      if log.takeCheckpointDue() { try log.checkpoint() }
     }
     let used = processorSeconds() - processor
     report(

@@ -1,12 +1,12 @@
 // A process that uses a log, for tests that need several processes or kill one, and for measurements.
 //
-//   log-hammer append FOLDER BATCH      appends for ever; a line "acknowledged ID" after each commit
+//   log-hammer append FOLDER BATCH      appends for ever, checkpoints beside it; a line "acknowledged ID" after each commit
 //   log-hammer compete FOLDER HEAD      waits for a line on stdin, appends one event at a time until the log's head is HEAD;
 //                                       says "appended N behind M"
 //   log-hammer fill FOLDER BYTES        appends until no file may grow beyond BYTES, then with the limit lifted
 //   log-hammer measure FOLDER POSTS [CHECKPOINT-PAGES]   rates and latencies, a line each
 
-import Glibc
+import Foundation
 import Log
 import Model
 import SQLiteLog
@@ -26,8 +26,38 @@ func batch(after head: EventID, _ count: Int, text: String) -> [Event] {
   (1...count).map { post(head.advanced(by: $0), by: AccountID(0), text: text) }
 }
 
+/// Makes checkpoints on a thread of its own, beside the appends, as a master's reading thread does.
+final class Checkpointer: Sendable {
+  private let wanted = DispatchSemaphore(value: 0)
+
+  init(folder: String) {
+    Thread.detachNewThread { [wanted] in
+      do {
+        let log = try SQLiteLog(folder: folder)
+        while true {
+          wanted.wait()
+          try log.checkpoint()
+        }
+      } catch {
+        say("error: a checkpoint: \(error)")
+        exit(1)
+      }
+    }
+  }
+
+  func begin() { wanted.signal() }
+}
+
+/// Often enough for a test of a few hundred commits.
+let checkpointedOften = {
+  var options = SQLiteLog.Options()
+  options.checkpointPages = 20
+  return options
+}()
+
 func appendForever(folder: String, size: Int) throws {
-  let log = try SQLiteLog(folder: folder)
+  let log = try SQLiteLog(folder: folder, options: checkpointedOften)
+  let checkpointer = Checkpointer(folder: folder)
   var head = try log.head()
   while true {
     guard try log.append(batch(after: head, size, text: "a post"), after: head) == .appended else {
@@ -35,11 +65,13 @@ func appendForever(folder: String, size: Int) throws {
     }
     head = head.advanced(by: size)
     say("acknowledged \(head)")
+    if log.takeCheckpointDue() { checkpointer.begin() }
   }
 }
 
 func compete(folder: String, until end: EventID) throws {
-  let log = try SQLiteLog(folder: folder)
+  let log = try SQLiteLog(folder: folder, options: checkpointedOften)
+  let checkpointer = Checkpointer(folder: folder)
   var head = try log.head()
   say("ready")
   _ = readLine()
@@ -51,6 +83,7 @@ func compete(folder: String, until end: EventID) throws {
     case .appended:
       appended += 1
       head = head.next
+      if log.takeCheckpointDue() { checkpointer.begin() }
     case .behind:
       behind += 1
       head = try log.read(after: head, limit: Limits.readEvents).last?.id ?? head

@@ -1,0 +1,69 @@
+// The threads at the log: what one of them leaves to the other.
+
+import Core
+import Foundation
+import Log
+import Model
+import Runtime
+import Testing
+
+@testable import Node
+
+@Suite struct LogThreadsTests {
+  /// A log of its own for each thread, which wants a checkpoint after each append, and tells of those that are made.
+  private final class Probe: EventLog {
+    private let log = MemoryLog(disk: MemoryDisk())
+    private let made: DispatchSemaphore
+    private var hasAppended = false
+
+    init(_ made: DispatchSemaphore) { self.made = made }
+
+    func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult {
+      hasAppended = true
+      return try log.append(events, after: head)
+    }
+
+    func takeCheckpointDue() -> Bool {
+      defer { hasAppended = false }
+      return hasAppended
+    }
+
+    func checkpoint() throws(LogError) { made.signal() }
+    func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {
+      try log.read(after: position, limit: limit)
+    }
+    func head() throws(LogError) -> EventID { try log.head() }
+    func posts(
+      by authors: [AccountID], in range: PostRange, upTo: EventID, limit: Int
+    ) throws(LogError) -> (posts: [StoredPost], more: Bool) {
+      try log.posts(by: authors, in: range, upTo: upTo, limit: limit)
+    }
+    func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] { try log.posts(withIDs: ids) }
+    func snapshot() throws(LogError) -> Snapshot { try log.snapshot() }
+    func index(limit: Int) throws(LogError) -> Bool { try log.index(limit: limit) }
+  }
+
+  private func registration(_ number: UInt64) -> Append {
+    let account = AccountID(UInt32(number - 1))
+    let event = Event(
+      id: EventID(number), time: .zero, request: nil, change: .accountCreated(account, name: "user\(number)"))
+    return Append(events: [event], after: EventID(number - 1), series: 1)
+  }
+
+  @Test func theReadingThreadCheckpointsWhatIsCommitted() {
+    let results = Mailbox<LogResult>()
+    let made = DispatchSemaphore(value: 0)
+    let reader = ReaderThread(open: { Probe(made) }, results: results)
+    let commits = CommitThread(open: { Probe(made) }, results: results, checkpoints: reader)
+    for round in 1...2 as ClosedRange<UInt64> {
+      commits.put(.append(registration(round)))
+      #expect(made.wait(timeout: .now() + 20) == .success, "the checkpoint after commit \(round)")
+    }
+    commits.close()
+    reader.close()
+    let committed = results.takeNow().reduce(0) { count, result in
+      if case .committed(.appended, let more) = result { count + more } else { count }
+    }
+    #expect(committed == 2)
+  }
+}
