@@ -43,6 +43,10 @@ public struct ClusterKeys: Hashable, Sendable {
   /// The public key that clients on this machine find; nil before the cluster's first start.
   public static func publicKey(in folder: StateFolder) -> CurveKey? { CurveKey(file: folder.key("cluster.pub")) }
 
+  /// The keys by which whoever may read them is let in as a member, as the cluster's own tools are; nil before the first start, and
+  /// for everybody but the cluster's owner.
+  public static func member(in folder: StateFolder) -> CurveKeypair? { try? KeyFile.readPair(folder.key("member.key")) }
+
   /// What session tokens are sealed with, alone: all that a master needs where nothing is encrypted.
   public static func token(in folder: StateFolder) throws(NodeError) -> [UInt8] {
     let lock = try KeysLock(in: folder)

@@ -10,15 +10,17 @@ import ZeroMQ
 
 /// Questions to the router and to supervisors, with a deadline.
 enum ClusterQuery {
-  /// The router's view; nil if it does not answer in time.
+  /// The router's view; nil if it does not answer in time. The cluster's owner is answered even if strangers have taken all places.
   static func router(of deployment: Deployment, timeout: Interval) -> RouterStatus? {
     let request = Wire.encode(.status(number: 1) as RouterRequest)
-    var key: CurveKey?
+    var keys: (server: CurveKey, own: CurveKeypair)?
     if deployment.topology.security == .curve {
-      key = ClusterKeys.publicKey(in: deployment.folder)
-      if key == nil { return nil }
+      guard let server = ClusterKeys.publicKey(in: deployment.folder),
+        let own = ClusterKeys.member(in: deployment.folder) ?? (try? CurveKeypair.generate())
+      else { return nil }
+      keys = (server, own)
     }
-    let replies = ask([(deployment.routerEndpoint, request)], of: key, timeout: timeout)
+    let replies = ask([(deployment.routerEndpoint, request)], with: keys, timeout: timeout)
     guard let bytes = replies[0], case .status(_, let status)? = try? Wire.decodeRouterReply(bytes) else { return nil }
     return status
   }
@@ -28,7 +30,7 @@ enum ClusterQuery {
     let running = names.map { folder.owner(of: $0) != nil }
     let request = Wire.encode(.status(number: 1) as SupervisorRequest)
     let questions = zip(names, running).filter(\.1).map { (folder.endpoint(of: $0.0), request) }
-    var replies = ask(questions, of: nil, timeout: timeout)[...]
+    var replies = ask(questions, with: nil, timeout: timeout)[...]
     return running.map { isRunning in
       guard isRunning, let bytes = replies.removeFirst(),
         case .status(_, let status)? = try? Wire.decodeSupervisorReply(bytes)
@@ -37,9 +39,10 @@ enum ClusterQuery {
     }
   }
 
-  /// - Parameter key: what those who are asked have to prove; nil on Unix sockets, which nobody else can have made.
+  /// - Parameter keys: what those who are asked have to prove, and our own; nil on Unix sockets, which nobody else can have made.
   private static func ask(
-    _ questions: [(endpoint: String, request: [UInt8])], of key: CurveKey?, timeout: Interval
+    _ questions: [(endpoint: String, request: [UInt8])], with keys: (server: CurveKey, own: CurveKeypair)?,
+    timeout: Interval
   ) -> [[UInt8]?] {
     var replies = [[UInt8]?](repeating: nil, count: questions.count)
     do throws(ZMQError) {
@@ -50,7 +53,7 @@ enum ClusterQuery {
         let box = SocketBox(try context.makeSocket(.dealer))
         if question.endpoint.contains("[") { try box.socket.set(.ipv6(true)) }
         try box.socket.set(.reconnect(every: .milliseconds(20), atMost: .milliseconds(100)))
-        if let key { try box.socket.set(.curveClient(serverKey: key, keys: .generate())) }
+        if let keys { try box.socket.set(.curveClient(serverKey: keys.server, keys: keys.own)) }
         try box.socket.connect(question.endpoint)
         _ = try box.socket.send(question.request)
         try poller.add(box.socket, token: index, interest: .readable)
