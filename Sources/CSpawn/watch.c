@@ -141,6 +141,13 @@ static int give_back_segments(struct dl_phdr_info *info, size_t size, void *cont
     return 0;
 }
 
+void tinysns_keep_free_memory(void) {
+#ifdef __GLIBC__
+    mallopt(M_TRIM_THRESHOLD, 2 << 20);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
+
 void tinysns_give_back_memory(void) {
 #ifdef __GLIBC__
     malloc_trim(0);

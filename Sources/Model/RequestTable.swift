@@ -6,8 +6,7 @@
 /// Windows go by the log's own time, before each event: those idle for more than `Limits.repeatMilliseconds` at the event's
 /// time. And by number, after each event: the longest idle one when there are more than `Limits.repeatClients`.
 public struct RequestTable: Sendable {
-  private var windows: [ClientID: RequestWindow] = [:]
-  private var idle = IdleClients()
+  private var windows = RecencyTable<ClientID, RequestWindow>()
   private let clientsMax: Int
 
   public init(clientsMax: Int = Limits.repeatClients) { self.clientsMax = clientsMax }
@@ -16,9 +15,8 @@ public struct RequestTable: Sendable {
   public init(_ stored: [(client: ClientID, window: RequestWindow)], clientsMax: Int = Limits.repeatClients) {
     self.init(clientsMax: clientsMax)
     windows.reserveCapacity(stored.count)
-    for (client, window) in stored { windows[client] = window }
     for (client, window) in stored.sorted(by: { $0.window.lastEvent < $1.window.lastEvent }) {
-      idle.touch(client, as: window.lastEvent, clients: windows.count)
+      windows.touch(client, default: window) { _ in }
     }
   }
 
@@ -28,9 +26,14 @@ public struct RequestTable: Sendable {
   /// The client's window; nil if it caused nothing lately.
   public subscript(client: ClientID) -> RequestWindow? { windows[client] }
 
+  /// What became of a request.
+  public func outcome(of request: RequestID) -> RequestWindow.Outcome {
+    windows.value(of: request.client) { $0.outcome(of: request.number) } ?? .unknown
+  }
+
   /// All windows, by client.
   public var all: [(client: ClientID, window: RequestWindow)] {
-    windows.map { (client: $0.key, window: $0.value) }.sorted { $0.client < $1.client }
+    windows.all.map { (client: $0.key, window: $0.value) }.sorted { $0.client < $1.client }
   }
 
   /// Whether a window last used at `last` has expired when an event has the time `now`.
@@ -41,70 +44,14 @@ public struct RequestTable: Sendable {
 
   /// Lets go what has expired by the time of the next event. Call it before `record` for each event, whatever its kind.
   public mutating func expire(at now: Timestamp) {
-    while let client = idle.longest(where: { windows[$0]?.lastEvent == $1 }), let window = windows[client],
-      Self.hasExpired(last: window.lastTime, at: now)
-    {
-      idle.removeLongest()
-      windows[client] = nil
-    }
+    while let last = windows.oldest({ $0.lastTime }), Self.hasExpired(last: last, at: now) { windows.removeOldest() }
   }
 
-  /// Notes that `request` by `account` took effect as `event`.
+  /// Notes that `request` by `account` took effect as `event`, the newest of all.
   public mutating func record(_ request: RequestID, by account: AccountID, as event: EventID, at time: Timestamp) {
-    windows[request.client, default: RequestWindow(account: account)].record(request.number, as: event, at: time)
-    idle.touch(request.client, as: event, clients: windows.count)
-    guard windows.count > clientsMax else { return }
-    if let client = idle.longest(where: { windows[$0]?.lastEvent == $1 }) {
-      idle.removeLongest()
-      windows[client] = nil
+    windows.touch(request.client, default: RequestWindow(account: account)) {
+      $0.record(request.number, as: event, at: time)
     }
-  }
-}
-
-/// Clients in the order of their last events. A queue with an entry an event; entries outdated by a later one of the same
-/// client are dropped when they come to the front, or when they are more than half of the queue.
-public struct IdleClients: Sendable {
-  private var queue: [(client: ClientID, event: EventID)] = []
-  private var front = 0
-
-  public init() {}
-
-  /// The client caused `event`, the newest of all. `clients` is the number of clients that there are.
-  public mutating func touch(_ client: ClientID, as event: EventID, clients: Int) {
-    if queue.count == queue.capacity, queue.count - front > 2 * clients + 64 { dropOutdated() }
-    queue.append((client, event))
-  }
-
-  /// The client that has been idle for longest; nil if there is none. `isLast` tells whether an event is the client's last.
-  public mutating func longest(where isLast: (ClientID, EventID) -> Bool) -> ClientID? {
-    while front < queue.count {
-      let entry = queue[front]
-      if isLast(entry.client, entry.event) { return entry.client }
-      removeLongest()
-    }
-    return nil
-  }
-
-  /// Removes the client that `longest` returned.
-  public mutating func removeLongest() {
-    front += 1
-    if front == queue.count {
-      queue.removeAll(keepingCapacity: true)
-      front = 0
-    } else if front >= 1_024, front * 2 > queue.count {
-      queue.removeFirst(front)
-      front = 0
-    }
-  }
-
-  /// Keeps each client's last entry only.
-  private mutating func dropOutdated() {
-    var seen = Set<ClientID>()
-    var kept: [(client: ClientID, event: EventID)] = []
-    for entry in queue[front...].reversed() where seen.insert(entry.client).inserted { kept.append(entry) }
-    kept.reverse()
-    queue = kept
-    queue.reserveCapacity(kept.count * 3 + 128)
-    front = 0
+    if windows.count > clientsMax { windows.removeOldest() }
   }
 }

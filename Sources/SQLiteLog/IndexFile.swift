@@ -422,36 +422,27 @@ final class IndexFile {
   private func recordCrowded(
     _ batch: IndexBatch, _ windows: inout [ClientID: RequestWindow], _ database: Database
   ) throws -> [ClientID] {
-    var last: [ClientID: (event: EventID, time: Timestamp)] = [:]
-    var idle = IdleClients()
-    let rows = try database.rows("SELECT client, lastEvent, lastTime FROM clients ORDER BY lastEvent")
+    var lastTimes = RecencyTable<ClientID, Timestamp>()
+    let rows = try database.rows("SELECT client, lastTime FROM clients ORDER BY lastEvent")
     defer { rows.reset() }
     while try rows.step() {
-      let client = ClientID(UInt64(bitPattern: rows.integer(0)))
-      let event = EventID(stored: rows.integer(1))
-      last[client] = (event, Timestamp(milliseconds: rows.integer(2)))
-      idle.touch(client, as: event, clients: last.count)
+      lastTimes.touch(
+        ClientID(UInt64(bitPattern: rows.integer(0))), default: Timestamp(milliseconds: rows.integer(1))
+      ) { _ in }
     }
     rows.reset()
 
     var dropped = Set<ClientID>()
-    func drop(_ client: ClientID) {
-      idle.removeLongest()
-      last[client] = nil
-      dropped.insert(client)
+    func dropOldest() {
+      if let client = lastTimes.removeOldest() { dropped.insert(client) }
     }
     for request in batch.requests {
-      while let client = idle.longest(where: { last[$0]?.event == $1 }), let time = last[client]?.time,
-        RequestTable.hasExpired(last: time, at: request.time)
-      {
-        drop(client)
-      }
+      while let last = lastTimes.oldest({ $0 }), RequestTable.hasExpired(last: last, at: request.time) { dropOldest() }
       let client = request.id.client
       if dropped.remove(client) != nil { windows[client] = RequestWindow(account: request.account) }
       windows[client]!.record(request.id.number, as: request.event, at: request.time)
-      last[client] = (request.event, request.time)
-      idle.touch(client, as: request.event, clients: last.count)
-      if last.count > Limits.repeatClients, let client = idle.longest(where: { last[$0]?.event == $1 }) { drop(client) }
+      lastTimes.touch(client, default: request.time) { $0 = request.time }
+      if lastTimes.count > Limits.repeatClients { dropOldest() }
     }
     return dropped.sorted()
   }

@@ -115,8 +115,12 @@ private struct PostReader {
     let length = Int(posts.lengths[index])
     guard length <= texts.count - offset else { throw .outOfRange(.posts) }
     let end = offset + length
-    let text = texts.withUnsafeBufferPointer { [offset] in String(validating: $0[offset..<end], as: UTF8.self) }
-    guard let text else { throw .badText }
+    let text: String
+    do throws(UTF8.ValidationError) {
+      text = String(copying: try UTF8Span(validating: texts.span.extracting(offset..<end)))
+    } catch {
+      throw .badText
+    }
     time &+= posts.timeSteps[index]
     let number = try counter(posts.numbers[index], .number)
     let client = ClientID(posts.clients[index])

@@ -59,4 +59,36 @@ import Testing
     #expect(second.position.sequence == UInt64(Limits.postsInUpdate) && second.body.posts.count == 1)
     #expect(pushes.isEmpty)
   }
+
+  @Test(
+    "whatever is posted by whom and sent when, each topic gets all of its posts once, in order",
+    arguments: 0..<50 as Range<UInt64>)
+  func anyOrder(seed: UInt64) throws {
+    var random = RandomSource.seeded(seed)
+    var pushes = Pushes()
+    // The watched topics of each author; they change now and then.
+    var watched: [[UInt64]] = (0..<3).map { _ in (0..<8).filter { _ in Bool.random(using: &random) } }
+    var posted: [UInt64: [[UInt8]]] = [:]
+    var sent: [UInt64: [[UInt8]]] = [:]
+    func send() {
+      guard let turn = pushes.takeTurn() else { return }
+      let topic = turn.position.topic.low
+      #expect(turn.position.sequence == UInt64(sent[topic, default: []].count))
+      #expect(turn.body.posts.count <= Limits.postsInUpdate)
+      sent[topic, default: []] += turn.body.posts
+    }
+    for number in 0..<2_000 {
+      switch Int.random(in: 0..<20, using: &random) {
+      case 0: watched[Int.random(in: 0..<3, using: &random)] = (0..<8).filter { _ in Bool.random(using: &random) }
+      case 1..<(number % 500 < 250 ? 15 : 5): send()
+      default:
+        let author = Int.random(in: 0..<20, using: &random) / 9
+        let post = [UInt8(number >> 8), UInt8(number & 255)]
+        pushes.add(post, to: watched[author].map { position($0, UInt64(posted[$0, default: []].count)) })
+        for topic in watched[author] { posted[topic, default: []].append(post) }
+      }
+    }
+    while !pushes.isEmpty { send() }
+    #expect(sent == posted)
+  }
 }

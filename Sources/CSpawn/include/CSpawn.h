@@ -108,6 +108,11 @@ pid_t tinysns_lock_owner(int fd);
 /// \returns the limit now in force.
 long tinysns_set_limit_nofile_max(void);
 
+/// Lets malloc keep up to 2 MiB of free memory an arena, and take blocks of up to 1 MiB from it. As it comes it gives back whatever is more
+/// than 128 KiB: a process whose load comes in waves would ask the system for the same pages again at each of them. To be called
+/// at the start.
+void tinysns_keep_free_memory(void);
+
 /// Gives back to the system what a process that has been busy, or has just started, does not need when it is idle: free pages that malloc
 /// keeps, and pages of programs and libraries. Of those the ones still used come back, one by one, from the system's cache of
 /// files. Takes some milliseconds, for which threads that allocate may have to wait.

@@ -104,11 +104,11 @@ struct Batch {
       waiting.append((request, .done(event)))
       return nil
     }
-    switch state.requests[request.client]?.outcome(of: request.number) {
+    switch state.requests.outcome(of: id) {
     case .done(let event): return .done(event)
     case .tooOld:
       return .refused(Refusal(.tooOld, "request \(request.number) is too old to tell whether it took effect"))
-    case .unknown, nil: break
+    case .unknown: break
     }
     switch request.work {
     case .register: preconditionFailure("handled above")

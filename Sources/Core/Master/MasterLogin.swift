@@ -436,7 +436,7 @@ extension MasterCore {
       return
     }
     // A repeat: the old password is the old one no more.
-    if case .done(let event) = state.requests[session.client]?.outcome(of: number) {
+    if case .done(let event) = state.requests.outcome(of: RequestID(client: session.client, number: number)) {
       reply(.done(event), number, peer, into: &actions)
       return
     }

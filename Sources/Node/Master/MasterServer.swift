@@ -201,6 +201,7 @@ public struct MasterServer: ~Copyable {
     let lock = try NameLock(options.name, in: options.folder)
     let signals = try StopSignals()
     _ = tinysns_set_limit_nofile_max()
+    tinysns_keep_free_memory()
     let logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
     let keys = try options.security.keys(in: options.folder)
     let seal: TokenSeal

@@ -45,6 +45,8 @@ struct Pushes {
   private(set) var taken = 0
   /// The last turn of each topic that waits, by number.
   private var turnOfTopic: [Topic: Int] = [:]
+  /// For each target of the post added last, in their order, the topic's last turn: the next post of its author mostly has the same targets.
+  private var lastTurns: [(topic: Topic, number: Int)] = []
 
   var isEmpty: Bool { turns.isEmpty }
   /// The number of the next turn to be added. Once so many are taken, all that waits now has gone out.
@@ -57,12 +59,15 @@ struct Pushes {
     var former: Body?
     var extended = alone
     var others: [ObjectIdentifier: Body] = [:]
-    for target in targets {
-      guard let number = turnOfTopic[target.topic], turns[number - taken].body.posts.count < Limits.postsInUpdate else {
+    for (index, target) in targets.enumerated() {
+      let number = lastTurn(of: target.topic, at: index)
+      guard let number, turns[number - taken].body.posts.count < Limits.postsInUpdate else {
         turnOfTopic[target.topic] = end
+        note(target.topic, end, at: index)
         turns.append(Turn(position: target, body: alone))
         continue
       }
+      note(target.topic, number, at: index)
       let body = turns[number - taken].body
       if body !== former {
         extended = others[ObjectIdentifier(body)] ?? Body(posts: body.posts + [post])
@@ -78,11 +83,23 @@ struct Pushes {
 
   private var kept: [Body] = []
 
+  /// The last turn of a topic that waits, the target `index` of a post.
+  private func lastTurn(of topic: Topic, at index: Int) -> Int? {
+    guard index < lastTurns.count, lastTurns[index].topic == topic else { return turnOfTopic[topic] }
+    let number = lastTurns[index].number
+    return number < taken ? nil : number
+  }
+
+  private mutating func note(_ topic: Topic, _ number: Int, at index: Int) {
+    if index < lastTurns.count { lastTurns[index] = (topic, number) } else { lastTurns.append((topic, number)) }
+  }
+
   /// The next topic whose turn it is.
   mutating func takeTurn() -> Turn? {
     guard let turn = turns.popFirst() else { return nil }
     if turnOfTopic[turn.position.topic] == taken { turnOfTopic[turn.position.topic] = nil }
     taken += 1
+    if turns.isEmpty { lastTurns.removeAll(keepingCapacity: true) }
     return turn
   }
 }
