@@ -47,14 +47,15 @@ extension [Event] {
   /// accounts that there are not, or create others than the next ones: then they do not belong there.
   public func accounts(after count: Int, from position: EventID) -> Int? {
     var count = count
-    for event in self where event.id > position {
-      switch event.change {
+    let events = span
+    for index in events.indices where events[index].id > position {
+      switch events[index].change {
       case .accountCreated(let account, _):
         guard account.index == count else { return nil }
         count += 1
       case .followed(let account, let other), .unfollowed(let account, let other):
         guard account.index < count, other.index < count else { return nil }
-      default: guard event.change.actor.index < count else { return nil }
+      default: guard events[index].change.actor.index < count else { return nil }
       }
     }
     return count

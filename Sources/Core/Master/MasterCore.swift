@@ -97,7 +97,7 @@ public struct MasterCore: Sendable {
 
   /// The least time between two broadcasts where nobody waits for them, because the masters that hear them have no clients. A commit
   /// costs each of them two wake-ups, and under load there are hundreds a second.
-  private static let broadcastPause = Interval.milliseconds(5)
+  static let broadcastPause = Interval.milliseconds(20)
 
   public let master: MasterIdentity
   public let pid: Int32
@@ -367,21 +367,26 @@ public struct MasterCore: Sendable {
 
   /// Applies what the state has not seen of contiguous events, and pushes to watchers.
   private mutating func apply(_ events: [Event], into actions: inout [MasterAction]) {
-    for event in events where event.id > state.head {
-      state.apply(event)
-      switch event.change {
+    // Events are lent, not copied.
+    let events = events.span
+    for index in events.indices where events[index].id > state.head {
+      state.apply(events[index])
+      switch events[index].change {
       case .accountCreated: break
-      case .posted(let author, let text):
+      case .posted(let author, _):
         let targets = watches.publish(by: author)
-        if !targets.isEmpty {
-          let post = Post(id: event.id, author: state.name(of: author), text: text, time: event.time)
-          actions.append(.publish(post, to: targets))
-        }
+        if !targets.isEmpty { actions.append(.publish(post(events[index]), to: targets)) }
       case .followed(let follower, let followed): watches.followed(followed, by: follower)
       case .unfollowed(let follower, let followed): watches.unfollowed(followed, by: follower)
-      case .credentialSet, .sessionRevoked, .sessionsRevoked: endRevokedSessions(event, into: &actions)
+      case .credentialSet, .sessionRevoked, .sessionsRevoked: endRevokedSessions(events[index], into: &actions)
       }
     }
+  }
+
+  /// What people see of a post's event.
+  private func post(_ event: Event) -> Post {
+    guard case .posted(let author, let text) = event.change else { preconditionFailure("\(event.id) is no post") }
+    return Post(id: event.id, author: state.name(of: author), text: text, time: event.time)
   }
 
   // MARK: Requests

@@ -7,20 +7,19 @@ public import Model
 /// log's length.
 public struct RecentPosts: Sendable {
   /// Ascending by id, at most `Limits.postsInMemory`.
-  private var newest: Deque<StoredPost>
+  private var newest = PostQueue()
   /// Every post with an id greater than this is in `newest`.
   public private(set) var floor: EventID
   /// For each account, its newest posts' ids, ascending, at most `Limits.newestPerAuthor`.
   private var byAuthor: [[EventID]]
 
   public init() {
-    newest = []
     floor = .zero
     byAuthor = []
   }
 
   init(snapshot: Snapshot) {
-    newest = Deque(snapshot.posts)
+    for post in snapshot.posts { newest.append(post) }
     floor = snapshot.posts.count < Limits.postsInMemory ? .zero : EventID(snapshot.posts[0].id.rawValue - 1)
     byAuthor = snapshot.newestByAuthor
   }
@@ -28,7 +27,7 @@ public struct RecentPosts: Sendable {
   mutating func addAccount() { byAuthor.append([]) }
 
   mutating func append(_ post: StoredPost) {
-    if newest.count >= Limits.postsInMemory { floor = newest.removeFirst().id }
+    if newest.count >= Limits.postsInMemory { floor = newest.removeFirst() }
     newest.append(post)
     let author = post.author.index
     if byAuthor[author].count >= Limits.newestPerAuthor { byAuthor[author].removeFirst() }
@@ -39,7 +38,7 @@ public struct RecentPosts: Sendable {
   public func post(_ id: EventID) -> StoredPost? {
     guard id > .zero else { return nil }
     let index = firstIndex(after: EventID(id.rawValue - 1))
-    guard index < newest.count, newest[index].id == id else { return nil }
+    guard index < newest.count, newest.id(at: index) == id else { return nil }
     return newest[index]
   }
 
@@ -75,7 +74,7 @@ public struct RecentPosts: Sendable {
     var found: [StoredPost] = []
     var index = firstIndex(after: position)
     while index < newest.count {
-      if authors.containsSorted(newest[index].author) {
+      if authors.containsSorted(newest.author(at: index)) {
         if found.count == limit { return (found, true) }
         found.append(newest[index])
       }
@@ -90,7 +89,7 @@ public struct RecentPosts: Sendable {
     var found: [StoredPost] = []
     var index = firstIndex(after: EventID(position.rawValue - 1)) - 1
     while index >= 0 {
-      if authors.containsSorted(newest[index].author) {
+      if authors.containsSorted(newest.author(at: index)) {
         if found.count == limit { return (found.reversed(), true) }
         found.append(newest[index])
       }
@@ -105,8 +104,71 @@ public struct RecentPosts: Sendable {
     var high = newest.count
     while low < high {
       let middle = (low + high) / 2
-      if newest[middle].id <= position { low = middle + 1 } else { high = middle }
+      if newest.id(at: middle) <= position { low = middle + 1 } else { high = middle }
     }
     return low
+  }
+}
+
+/// Posts in the order of their ids. Texts lie one behind the other in blocks, since to allocate each, and to free the oldest for it, would
+/// cost more than all else that a post costs a master that only follows the log.
+private struct PostQueue: Sendable {
+  private struct Entry: Sendable {
+    var id: EventID
+    var time: Timestamp
+    var author: AccountID
+    /// The block, numbered from the first there ever was, and the text's place in it.
+    var block: UInt32
+    var start: UInt32
+    var length: UInt32
+  }
+
+  /// Bytes in a block, unless a single text is longer.
+  private static let blockBytes = 32 * 1_024
+
+  private var entries: Deque<Entry> = []
+  private var blocks: Deque<[UInt8]> = []
+  /// The number of the first block that is still there.
+  private var firstBlock: UInt32 = 0
+
+  var count: Int { entries.count }
+
+  func id(at index: Int) -> EventID { entries[index].id }
+
+  func author(at index: Int) -> AccountID { entries[index].author }
+
+  subscript(index: Int) -> StoredPost {
+    let entry = entries[index]
+    let bytes = blocks[Int(entry.block &- firstBlock)][Int(entry.start)..<Int(entry.start + entry.length)]
+    let text = String(decoding: bytes, as: UTF8.self)
+    return StoredPost(id: entry.id, author: entry.author, time: entry.time, text: text)
+  }
+
+  mutating func append(_ post: StoredPost) {
+    var text = post.text
+    text.withUTF8 { bytes in
+      if blocks.isEmpty || blocks[blocks.count - 1].count + bytes.count > Self.blockBytes {
+        var block: [UInt8] = []
+        block.reserveCapacity(max(bytes.count, Self.blockBytes))
+        blocks.append(block)
+      }
+      let last = blocks.count - 1
+      entries.append(
+        Entry(
+          id: post.id, time: post.time, author: post.author, block: firstBlock &+ UInt32(last),
+          start: UInt32(blocks[last].count), length: UInt32(bytes.count)))
+      blocks[last].append(contentsOf: bytes)
+    }
+  }
+
+  /// Removes the oldest post, and returns its id.
+  mutating func removeFirst() -> EventID {
+    let id = entries.removeFirst().id
+    let stillNeeded = entries.first?.block ?? firstBlock &+ UInt32(blocks.count)
+    while firstBlock != stillNeeded {
+      blocks.removeFirst()
+      firstBlock &+= 1
+    }
+    return id
   }
 }

@@ -486,7 +486,7 @@ final class TestMaster {
   /// At the end of a test: nobody waits for an answer.
   func expectAllAnswered(sourceLocation: SourceLocation = #_sourceLocation) {
     #expect(owed.isEmpty, "requests without an answer: \(owed)", sourceLocation: sourceLocation)
-    if !hasExited { pass(.milliseconds(5)) }
+    if !hasExited { pass(MasterCore.broadcastPause) }
     #expect(broadcasts.last?.last?.id ?? .zero >= lastCommitted, "a commit is not told to the others")
   }
 }

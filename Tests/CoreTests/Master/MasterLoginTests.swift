@@ -1,6 +1,6 @@
 // Who is let in, with what, and what ends that.
 
-import Core
+@testable import Core
 import Model
 import Testing
 
@@ -244,7 +244,7 @@ import Testing
     two.adopt(token, from: one)
     two.login("alice", client: 5, register: false, proof: .token(token), from: 5)
     one.ask(.logout(everywhere: false), from: 1)
-    one.pass(.milliseconds(5))
+    one.pass(MasterCore.broadcastPause)
     two.hear(one.broadcasts.last!)
     #expect(two.told(5).last == .goodbye)
     #expect(two.notes.last == .sessionRevoked("alice"))

@@ -11,7 +11,7 @@ import Testing
     let master = TestMaster.serving(log: log)
     master.login("alice", client: 1_001, from: 1)
     master.login("bob", client: 1_002, from: 2)
-    master.pass(.milliseconds(10))
+    master.pass(.milliseconds(100))
     return master
   }
 
@@ -178,7 +178,7 @@ import Testing
     post("2", at: master)
     post("3", at: master)
     #expect(master.broadcasts.count == before + 1)
-    master.pass(.milliseconds(5))
+    master.pass(MasterCore.broadcastPause)
     #expect(master.broadcasts.dropFirst(before).map(\.count) == [1, 2])
   }
 
@@ -208,7 +208,7 @@ import Testing
     let other = log.commit(.posted(AccountID(1), text: "another master's"))
     master.hear(other)
     post("3", at: master)
-    master.pass(.milliseconds(5))
+    master.pass(MasterCore.broadcastPause)
     #expect(master.broadcasts.joined().map(\.id) == log.events.map(\.id).filter { $0 != other[0].id })
   }
 
