@@ -4,7 +4,7 @@ public import Model
 
 /// Who is at the other end of a connection, as its handshake has proved it.
 public enum Standing: Hashable, Sendable {
-  /// A process of the cluster: it has the member's key.
+  /// A process of the cluster, or a tool of its owner: it has the member's key.
   case member
   /// Anybody else, known by the key that it holds.
   case client(PeerKey)

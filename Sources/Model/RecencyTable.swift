@@ -2,8 +2,8 @@
 
 /// Values by key, in the order in which the keys were last touched.
 ///
-/// The entries lie in an array and are linked through it in that order, so that touching one costs a single look into the dictionary, and the
-/// one that has been idle for longest is known without any.
+/// The entries lie in an array and are linked through it in that order, so that touching a known one costs a single look into the dictionary, and
+/// the one that has been idle for longest is known without any.
 public struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   /// An entry's place in the array; a table has fewer than 2³¹.
   private typealias Place = Int32
@@ -18,8 +18,8 @@ public struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable 
 
   private var entries: [Entry] = []
   private var places: [Key: Place] = [:]
-  private var oldest: Place?
-  private var newest: Place?
+  private var oldestPlace: Place?
+  private var newestPlace: Place?
 
   public init() {}
 
@@ -43,7 +43,7 @@ public struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable 
 
   /// What `read` makes of the value that has been idle for longest; nil if there is none.
   public func oldest<Result>(_ read: (borrowing Value) -> Result) -> Result? {
-    oldest.map { read(entries[Int($0)].value) }
+    oldestPlace.map { read(entries[Int($0)].value) }
   }
 
   /// Changes the value of `key`, which is the one touched last then. It is made first if there is none.
@@ -51,7 +51,7 @@ public struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable 
     let place: Place
     if let known = places[key] {
       place = known
-      if place != newest {
+      if place != newestPlace {
         unlink(place)
         linkAsNewest(place)
       }
@@ -67,7 +67,7 @@ public struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable 
   /// Removes what has been idle for longest, and returns its key; nil if there is nothing.
   @discardableResult
   public mutating func removeOldest() -> Key? {
-    guard let place = oldest else { return nil }
+    guard let place = oldestPlace else { return nil }
     unlink(place)
     let key = entries[Int(place)].key
     places[key] = nil
@@ -76,22 +76,22 @@ public struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable 
     if Int(place) < entries.count {
       entries[Int(place)] = last
       places[last.key] = place
-      if let before = last.before { entries[Int(before)].after = place } else { oldest = place }
-      if let after = last.after { entries[Int(after)].before = place } else { newest = place }
+      if let before = last.before { entries[Int(before)].after = place } else { oldestPlace = place }
+      if let after = last.after { entries[Int(after)].before = place } else { newestPlace = place }
     }
     return key
   }
 
   private mutating func unlink(_ place: Place) {
     let (before, after) = (entries[Int(place)].before, entries[Int(place)].after)
-    if let before { entries[Int(before)].after = after } else { oldest = after }
-    if let after { entries[Int(after)].before = before } else { newest = before }
+    if let before { entries[Int(before)].after = after } else { oldestPlace = after }
+    if let after { entries[Int(after)].before = before } else { newestPlace = before }
   }
 
   private mutating func linkAsNewest(_ place: Place) {
-    entries[Int(place)].before = newest
+    entries[Int(place)].before = newestPlace
     entries[Int(place)].after = nil
-    if let newest { entries[Int(newest)].after = place } else { oldest = place }
-    newest = place
+    if let newestPlace { entries[Int(newestPlace)].after = place } else { oldestPlace = place }
+    newestPlace = place
   }
 }

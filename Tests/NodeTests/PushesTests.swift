@@ -80,10 +80,12 @@ import Testing
     for number in 0..<2_000 {
       switch Int.random(in: 0..<20, using: &random) {
       case 0: watched[Int.random(in: 0..<3, using: &random)] = (0..<8).filter { _ in Bool.random(using: &random) }
-      case 1..<(number % 500 < 250 ? 15 : 5): send()
+      // Sometimes more waits for a topic than fits into a message.
+      case 1..<(number % 500 < 250 ? 15 : number % 500 < 400 ? 2 : 5): send()
       default:
         let author = Int.random(in: 0..<20, using: &random) / 9
         let post = [UInt8(number >> 8), UInt8(number & 255)]
+        if Int.random(in: 0..<4, using: &random) == 0 { watched[author].shuffle(using: &random) }
         pushes.add(post, to: watched[author].map { position($0, UInt64(posted[$0, default: []].count)) })
         for topic in watched[author] { posted[topic, default: []].append(post) }
       }

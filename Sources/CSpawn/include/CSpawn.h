@@ -108,9 +108,9 @@ pid_t tinysns_lock_owner(int fd);
 /// \returns the limit now in force.
 long tinysns_set_limit_nofile_max(void);
 
-/// Lets malloc keep up to 2 MiB of free memory an arena, and take blocks of up to 1 MiB from it. As it comes it gives back whatever is more
-/// than 128 KiB: a process whose load comes in waves would ask the system for the same pages again at each of them. To be called
-/// at the start.
+/// Lets malloc keep up to 2 MiB of free memory an arena, and take blocks of up to 1 MiB from it, instead of adapting both, from 128 KiB
+/// on, to the largest block that it has freed: a process whose load comes in waves of many small blocks would give back its pages at
+/// the end of each, and ask for them again. To be called at the start.
 void tinysns_keep_free_memory(void);
 
 /// Gives back to the system what a process that has been busy, or has just started, does not need when it is idle: free pages that malloc

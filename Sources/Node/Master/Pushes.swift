@@ -45,14 +45,15 @@ struct Pushes {
   private(set) var taken = 0
   /// The last turn of each topic that waits, by number.
   private var turnOfTopic: [Topic: Int] = [:]
-  /// For each target of the post added last, in their order, the topic's last turn: the next post of its author mostly has the same targets.
+  /// For each target of the post added last, in their order, its turn: the next post of its author mostly has the same targets. Beyond them
+  /// there are those of earlier posts; a turn among them that is no longer its topic's last is full or taken.
   private var lastTurns: [(topic: Topic, number: Int)] = []
 
   var isEmpty: Bool { turns.isEmpty }
   /// The number of the next turn to be added. Once so many are taken, all that waits now has gone out.
   var end: Int { taken + turns.count }
 
-  /// A post for these topics, as an entry of an update's body.
+  /// A post for these topics, no two of which are the same, as an entry of an update's body.
   mutating func add(_ post: [UInt8], to targets: [Watching]) {
     let alone = Body(posts: [post])
     // Neighbours mostly wait for the same posts.
@@ -87,7 +88,7 @@ struct Pushes {
   private func lastTurn(of topic: Topic, at index: Int) -> Int? {
     guard index < lastTurns.count, lastTurns[index].topic == topic else { return turnOfTopic[topic] }
     let number = lastTurns[index].number
-    return number < taken ? nil : number
+    return number < taken ? turnOfTopic[topic] : number
   }
 
   private mutating func note(_ topic: Topic, _ number: Int, at index: Int) {

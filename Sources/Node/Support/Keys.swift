@@ -9,7 +9,8 @@ public import ZeroMQ
 /// ```
 /// keys/cluster.key   the servers' CURVE keys: whoever connects knows the public one, and so whom it talks to
 /// keys/cluster.pub   the public one alone, for clients
-/// keys/member.key    the CURVE keys with which masters connect to the router and to each other
+/// keys/member.key    the CURVE keys with which masters connect to the router and to each other, and the owner's
+///                    tools to the router
 /// keys/token.key     32 random bytes, which seal session tokens
 /// keys/demo/         see DemoPasswords
 /// ```
@@ -43,8 +44,8 @@ public struct ClusterKeys: Hashable, Sendable {
   /// The public key that clients on this machine find; nil before the cluster's first start.
   public static func publicKey(in folder: StateFolder) -> CurveKey? { CurveKey(file: folder.key("cluster.pub")) }
 
-  /// The keys by which whoever may read them is let in as a member, as the cluster's own tools are; nil before the first start, and
-  /// for everybody but the cluster's owner.
+  /// The keys by which whoever may read them is let in as a member, as the tools of the cluster's owner are; nil before the first start,
+  /// for everybody else, and if the file is damaged or open to others. A tool asks as a stranger then.
   public static func member(in folder: StateFolder) -> CurveKeypair? { try? KeyFile.readPair(folder.key("member.key")) }
 
   /// What session tokens are sealed with, alone: all that a master needs where nothing is encrypted.

@@ -10,7 +10,8 @@ import ZeroMQ
 
 /// Questions to the router and to supervisors, with a deadline.
 enum ClusterQuery {
-  /// The router's view; nil if it does not answer in time. The cluster's owner is answered even if strangers have taken all places.
+  /// The router's view; nil if it does not answer in time. The cluster's owner is answered even if strangers have taken all
+  /// places that the gatekeeper gives.
   static func router(of deployment: Deployment, timeout: Interval) -> RouterStatus? {
     let request = Wire.encode(.status(number: 1) as RouterRequest)
     var keys: (server: CurveKey, own: CurveKeypair)?
