@@ -173,8 +173,9 @@ final class ReaderThread: Sendable {
   private static let indexInterval = 1_000
   /// The same under a load that never pauses. What they lag behind, a starting master replays.
   private static let indexIntervalUnderLoad = Interval.seconds(10)
-  /// Events in one go, so that a read does not wait long.
-  private static let indexEvents = 8_192
+  /// Events in one go: few enough that a read does not wait long, and enough that it matters little how many clients' windows, of up to 1,024
+  /// requests each, are read and written with them.
+  private static let indexEvents = 16_384
 
   private let jobs = Mailbox<Job>()
   private let growth = Growth()
