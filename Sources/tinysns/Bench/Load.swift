@@ -45,6 +45,8 @@ struct LoadPlan: Codable {
   var serverPid: Int32 = 0
   /// zmq: a topic for each subscriber instead of one for all.
   var topicEach = false
+  /// fanout: the watchers watch the author's timeline, which is one topic for all, instead of following and watching their own, a topic each.
+  var watchesAuthor = false
   /// timeline: whom the reader follows, of the users of a `post` load with the label `authors`.
   var followees = 0
   var authors = ""
@@ -201,10 +203,11 @@ struct LoadBuilder {
     case .fanout:
       script.append(hello("\(plan.label)-author"))
       endScript()
-      let follow = add(.follow(name: "\(plan.label)-author"))
-      let watch = add(.watch(.home))
+      let author = "\(plan.label)-author"
+      let preparation = plan.watchesAuthor ? [Request.Body.watch(.author(author))] : [.follow(name: author), .watch(.home)]
+      let bodies = preparation.map { add($0) }
       for index in 0..<plan.watchers {
-        script += [hello("\(plan.label)-\(index)"), follow, watch]
+        script += [hello("\(plan.label)-\(index)")] + bodies
         endScript()
       }
       for post in addPosts() { steps.append(load_step(session: 0, body: post, kind: 0)) }

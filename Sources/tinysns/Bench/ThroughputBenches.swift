@@ -47,19 +47,20 @@ struct BenchFanout: ParsableCommand {
   @Option(parsing: .upToNextOption, help: "Watchers.") var watchers = [100, 1_000, 5_000]
   @Option(help: "Posts under way: not acknowledged yet, or not delivered to all.") var inFlight = 10
   @Option(help: "Posts a second, instead of as many as can be.") var rate = 0.0
+  @Flag(help: "All watch the author's timeline, which is one topic, instead of following and watching their own ones.")
+  var watchAuthor = false
 
   func run() throws {
     for count in watchers {
       let cluster = try options.cluster()
       Progress.show("fanout: \(count) watchers")
-      options.report(try Self.measure(count, inFlight: inFlight, rate: rate, options, cluster))
+      options.report(try measure(count, cluster))
     }
   }
 
-  static func measure(
-    _ watchers: Int, inFlight: Int, rate: Double, _ options: BenchOptions, _ cluster: BenchCluster
-  ) throws -> BenchLine {
+  private func measure(_ watchers: Int, _ cluster: BenchCluster) throws -> BenchLine {
     var plan = try cluster.plan(.fanout, label: Bench.freshLabel("f"), seconds: options.seconds)
+    plan.watchesAuthor = watchAuthor
     plan.watchers = watchers
     plan.inFlight = rate > 0 ? 1_000 : inFlight
     plan.rate = rate
