@@ -24,7 +24,7 @@ enum EventRow {
     """
 
   static let columns = "id, time, client, number, kind, account, other, text, checksum"
-  static let insertion = "INSERT INTO events (\(columns)) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+  static let columnCount = 9
 
   enum Kind {
     static let accountCreated: Int64 = 1
@@ -36,63 +36,9 @@ enum EventRow {
     static let sessionsRevoked: Int64 = 7
   }
 
-  // MARK: Writing
-
-  /// Inserts `event` through a statement of `insertion`.
+  /// Guards an event against what happens to it on the disk.
   @inline(__always)
-  static func insert(_ event: Event, through rows: Rows) throws {
-    switch event.change {
-    case .accountCreated(let account, var name):
-      try name.withUTF8 { try insert(event, Kind.accountCreated, account, nil, $0, through: rows) }
-    case .posted(let author, var text):
-      try text.withUTF8 { try insert(event, Kind.posted, author, nil, $0, through: rows) }
-    case .followed(let follower, let followed):
-      try insert(event, Kind.followed, follower, Int64(followed.rawValue), nil, through: rows)
-    case .unfollowed(let follower, let followed):
-      try insert(event, Kind.unfollowed, follower, Int64(followed.rawValue), nil, through: rows)
-    case .credentialSet(let account, var hash):
-      try hash.phc.withUTF8 { try insert(event, Kind.credentialSet, account, nil, $0, through: rows) }
-    case .sessionRevoked(let account, let token, let expires):
-      var text = token.hexadecimal
-      try text.withUTF8 { try insert(event, Kind.sessionRevoked, account, expires.milliseconds, $0, through: rows) }
-    case .sessionsRevoked(let account):
-      try insert(event, Kind.sessionsRevoked, account, nil, nil, through: rows)
-    }
-  }
-
-  @inline(__always)
-  private static func insert(
-    _ event: Event, _ kind: Int64, _ account: AccountID, _ other: Int64?, _ text: UnsafeBufferPointer<UInt8>?,
-    through rows: Rows
-  ) throws {
-    let id = event.id.stored
-    let time = event.time.milliseconds
-    rows.bind(id, at: 1)
-    rows.bind(time, at: 2)
-    var client: Int64 = 0
-    var number: Int64 = 0
-    if let request = event.request {
-      client = Int64(bitPattern: request.client.rawValue)
-      number = Int64(bitPattern: request.number)
-      rows.bind(client, at: 3)
-      rows.bind(number, at: 4)
-    } else {
-      rows.bindNull(at: 3)
-      rows.bindNull(at: 4)
-    }
-    rows.bind(kind, at: 5)
-    rows.bind(Int64(account.rawValue), at: 6)
-    if let other { rows.bind(other, at: 7) } else { rows.bindNull(at: 7) }
-    if let text { rows.bind(text, at: 8) } else { rows.bindNull(at: 8) }
-    let checksum = checksum(
-      id: id, time: time, client: client, number: number, hasRequest: event.request != nil, kind: kind,
-      account: Int64(account.rawValue), other: other ?? 0, text: text)
-    rows.bind(checksum, at: 9)
-    try rows.run()
-  }
-
-  @inline(__always)
-  private static func checksum(
+  static func checksum(
     id: Int64, time: Int64, client: Int64, number: Int64, hasRequest: Bool, kind: Int64, account: Int64, other: Int64,
     text: UnsafeBufferPointer<UInt8>?
   ) -> Int64 {

@@ -19,6 +19,7 @@ final class LogFile {
   private let file: DatabaseFile
   private let turnstile: Turnstile
   private let wal: WALWatch
+  private var writer = EventWriter()
 
   init(folder: String, options: SQLiteLog.Options) throws(LogError) {
     path = folder + "/log.db"
@@ -104,8 +105,7 @@ final class LogFile {
           if found > head { return false }
           throw LogError.corrupt("\(self.path): ends at event \(found), although event \(head) was read from it")
         }
-        let rows = try database.rows(EventRow.insertion)
-        for event in events { try EventRow.insert(event, through: rows) }
+        try self.writer.insert(events, into: database)
         try database.commit()
         return true
       }

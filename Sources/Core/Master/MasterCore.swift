@@ -766,6 +766,8 @@ public struct MasterCore: Sendable {
   }
 
   private mutating func tellMasters(of events: [Event], at now: Instant, into actions: inout [MasterAction]) {
+    // Alone: whoever comes reads the log first.
+    guard roster?.members.allSatisfy({ $0.master == master }) != true else { return }
     if let last = untold.last, last.id.next != events[0].id || untold.count + events.count > Limits.batchEvents {
       broadcast(at: now, into: &actions)
     }

@@ -138,14 +138,20 @@ struct Comparison {
       plan.serverPid = pid
       return plan
     }
-    attempt("fan-out of Tiny SNS") { me in
-      let cluster = try me.cluster()
-      var plan = try cluster.plan(.fanout, label: Bench.freshLabel("f"), seconds: me.seconds)
-      plan.watchers = watchers
-      plan.inFlight = 10
-      let report = try Bench.run(plan)
-      me.note("fanout \(watchers) ours", report.deliveryRate)
-      me.note("fanout \(watchers) ours gaps", Double(report.gaps))
+    for (name, watchesAuthor) in [("ours", true), ("ours each", false)] {
+      attempt("fan-out of Tiny SNS") { me in
+        let cluster = try me.cluster()
+        var plan = try cluster.plan(.fanout, label: Bench.freshLabel("f"), seconds: me.seconds)
+        plan.watchers = watchers
+        plan.watchesAuthor = watchesAuthor
+        plan.inFlight = 10
+        let report = try Bench.run(plan)
+        me.note("fanout \(watchers) \(name)", report.deliveryRate)
+        me.note("fanout \(watchers) \(name) gaps", Double(report.gaps))
+        me.note(
+          "fanout \(watchers) \(name) cpu",
+          (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.deliveries, 1)))
+      }
     }
     attempt("fan-out of libzmq") { me in
       me.note("fanout \(watchers) zmq", try Bench.run(plan(.zmq, try PortCheck.freePort())).deliveryRate)
@@ -181,6 +187,9 @@ struct Comparison {
         prepare(&plan)
         let report = try Bench.run(plan)
         me.note("post \(inFlight) ours \(masters)", report.requestRate)
+        me.note(
+          "post \(inFlight) ours \(masters) cpu",
+          (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.requests, 1)))
         me.note("post \(inFlight) ours \(masters) p50", report.times[0]?.p50_us ?? 0)
         me.note("post \(inFlight) ours \(masters) p99", report.times[0]?.p99_us ?? 0)
       }
@@ -417,23 +426,40 @@ struct Comparison {
     let gaps = figures["storm gaps"]?.max() ?? 0
     /// So many a second, if so many share each sync.
     func perSync(_ number: Int) -> String { sync.map { "\(BenchLine.short(Double(number) * 1e6 / $0))/s" } ?? "" }
+    /// What all processors together can do, if one costs them so many microseconds.
+    func processorLimit(_ time: Double) -> String {
+      let cores = ProcessInfo.processInfo.activeProcessorCount
+      return "\(BenchLine.short(time)) µs of processor time each, the load's included: "
+        + "\(BenchLine.short(Double(cores) * 1e6 / time))/s if \(cores) cores did nothing else and never waited"
+    }
     for watchers in [100, 1_000, 5_000] {
       let name = watchers.formatted(.number.grouping(.automatic).locale(Locale(identifier: "en_US")))
-      let ours = median("fanout \(watchers) ours")
-      let isGoal = watchers == 1_000
-      for (peer, key, least) in [
-        ("raw libzmq PUB, one topic", "zmq", 0.8), ("raw libzmq PUB, a topic each", "zmq each", 0.0),
-        ("Redis PUBLISH", "redis", 1.0), ("NATS", "nats", 1.0),
-      ] {
-        rows.append(
-          Row(
-            what: "fan-out to \(name) watchers, deliveries/s", goal: isGoal && least > 0 ? "≥ \(least) ×" : "",
-            ours: ours,
-            peer: peer, theirs: median("fanout \(watchers) \(key)"), holds: { $1 >= least },
-            limit: key != "zmq"
-              ? ""
-              : "10 posts in flight: at most 10 a message, which costs 26 µs to give, send and receive: about 750,000/s on two cores"
-                + (sync == nil ? "" : "; about \(perSync(10 * watchers)), if 10 share each sync and it takes its p50")))
+      let kinds: [(what: String, ours: String, peers: [(name: String, key: String, least: Double)])] = [
+        (
+          "fan-out to \(name) watchers of one author, deliveries/s", "ours",
+          [
+            ("raw libzmq PUB, one topic", "zmq", 0.8), ("Redis PUBLISH, one channel", "redis", 1),
+            ("NATS, one subject", "nats", 1),
+          ]
+        ),
+        (
+          "fan-out to \(name) followers, each with a timeline of her own, deliveries/s", "ours each",
+          [
+            ("raw libzmq PUB, a topic each", "zmq each", 0), ("raw libzmq PUB, one topic", "zmq", 0),
+            ("Redis PUBLISH, one channel", "redis", 0), ("NATS, one subject", "nats", 0),
+          ]
+        ),
+      ]
+      for kind in kinds {
+        let time = median("fanout \(watchers) \(kind.ours) cpu")
+        for (index, peer) in kind.peers.enumerated() {
+          rows.append(
+            Row(
+              what: kind.what, goal: watchers == 1_000 && peer.least > 0 ? "≥ \(peer.least) ×" : "",
+              ours: median("fanout \(watchers) \(kind.ours)"), peer: peer.name,
+              theirs: median("fanout \(watchers) \(peer.key)"), holds: { $1 >= peer.least },
+              limit: index > 0 ? "" : time.map(processorLimit) ?? ""))
+        }
       }
     }
     for count in [1, 50, 800] {
@@ -445,9 +471,7 @@ struct Comparison {
           limit: sync == nil
             ? ""
             : "about \(perSync(count)), if \(count) share each sync and it takes its p50"
-              + (count == 50
-                ? "; 6 wake-ups of threads a commit, 54 to 85 µs of processor time each"
-                : count == 800 ? "; 10 µs of processor time a post: 200,000/s on two cores" : "")))
+              + (median("post \(count) ours 1 cpu").map { "; " + processorLimit($0) } ?? "")))
       rows.append(
         Row(
           what: "the same, p50", goal: count == 50 ? "≤ 1.0 ×" : "", ours: median("post \(count) ours 1 p50"),

@@ -204,7 +204,8 @@ struct LoadBuilder {
       script.append(hello("\(plan.label)-author"))
       endScript()
       let author = "\(plan.label)-author"
-      let preparation = plan.watchesAuthor ? [Request.Body.watch(.author(author))] : [.follow(name: author), .watch(.home)]
+      let preparation: [Request.Body] =
+        plan.watchesAuthor ? [.watch(.author(author))] : [.follow(name: author), .watch(.home)]
       let bodies = preparation.map { add($0) }
       for index in 0..<plan.watchers {
         script += [hello("\(plan.label)-\(index)")] + bodies
