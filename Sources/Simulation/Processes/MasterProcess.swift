@@ -510,7 +510,9 @@ final class MasterProcess: Process {
 
   private func lookUp(_ requests: [RequestID], upTo: EventID) {
     let outcome: ReadOutcome<[RequestID: EventID]>
-    do throws(LogError) { outcome = .read(try log.events(of: requests, upTo: upTo)) } catch { outcome = .failed("\(error)") }
+    do throws(LogError) {
+      outcome = .read(try log.events(of: requests, upTo: upTo))
+    } catch { outcome = .failed("\(error)") }
     onThread(after: .microseconds(20)) { [self] in
       enqueue(.callback { [self] in core.onLookUp(outcome, into: &actions) })
     }
