@@ -135,8 +135,8 @@ public struct CompactRequestWindow: Sendable {
 
   private mutating func growBits() {
     var larger = self
-    larger.words += [UInt64](repeating: 0, count: words.count - Int(events))
-    for index in Int(events)..<larger.words.count { larger.words[index] = 0 }
+    larger.makeRoom(slots: Int(events), words: 2 * (words.count - Int(events)))
+    for index in 0..<Int(events) { larger.words[index] = words[index] }
     for age in 0..<min(newest, bits) {
       let (word, mask) = bit(of: newest - age)
       guard words[word] & mask != 0 else { continue }
@@ -148,9 +148,15 @@ public struct CompactRequestWindow: Sendable {
 
   private mutating func growSlots() {
     var larger = self
-    larger.events *= 2
-    larger.words = [UInt64](repeating: 0, count: Int(larger.events)) + words[Int(events)...]
+    larger.makeRoom(slots: 2 * Int(events), words: words.count - Int(events))
     for age in 0..<min(newest, slots) { larger.words[larger.slot(of: newest - age)] = words[slot(of: newest - age)] }
+    for index in Int(events)..<words.count { larger.words[index + Int(events)] = words[index] }
     self = larger
+  }
+
+  /// Empty rings of exactly this size: appending would leave room to spare.
+  private mutating func makeRoom(slots: Int, words count: Int) {
+    events = UInt32(slots)
+    words = [UInt64](repeating: 0, count: slots + count)
   }
 }
