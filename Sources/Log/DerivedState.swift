@@ -17,7 +17,8 @@ public struct DerivedState: Sendable {
   public private(set) var following: [[AccountID]] = []
   /// For each account, its newest `Limits.newestPerAuthor` posts, ascending.
   public private(set) var newestByAuthor: [[EventID]] = []
-  public private(set) var requests = RequestTable()
+  /// The request windows that are still kept; the same clients as in a master's `RequestTable`.
+  private var windows = RecencyTable<ClientID, RequestWindow>()
 
   /// At least the newest `Limits.postsInMemory` posts, ascending.
   private var recentPosts: [StoredPost] = []
@@ -27,7 +28,9 @@ public struct DerivedState: Sendable {
   /// Applies the next event of the log.
   public mutating func apply(_ event: Event) {
     precondition(event.id == upTo.next, "event \(event.id) applied after \(upTo)")
-    requests.expire(at: event.time)
+    while let last = windows.oldest({ $0.lastTime }), RequestTable.hasExpired(last: last, at: event.time) {
+      windows.removeOldest()
+    }
     switch event.change {
     case .accountCreated(let account, let name):
       precondition(account.index == names.count, "\(account) created as number \(names.count)")
@@ -60,7 +63,10 @@ public struct DerivedState: Sendable {
       revocations.append(Revocation(account: account, token: token, expires: expires))
     }
     if let request = event.request {
-      requests.record(request, by: event.change.actor, as: event.id, at: event.time)
+      windows.touch(request.client, default: RequestWindow(account: event.change.actor)) {
+        $0.record(request.number, as: event.id, at: event.time)
+      }
+      if windows.count > Limits.repeatClients { windows.removeOldest() }
     }
     upTo = event.id
     time = event.time
@@ -78,6 +84,7 @@ public struct DerivedState: Sendable {
   public var snapshot: Snapshot {
     Snapshot(
       upTo: upTo, time: time, names: names, credentials: credentials, revocations: revoked, following: following,
-      posts: posts, newestByAuthor: newestByAuthor, windows: requests.all)
+      posts: posts, newestByAuthor: newestByAuthor,
+      windows: windows.all.map { (client: $0.key, window: $0.value) }.sorted { $0.client < $1.client })
   }
 }

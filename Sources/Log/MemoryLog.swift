@@ -175,6 +175,16 @@ public final class MemoryLog: EventLog {
     }
   }
 
+  public func events(of requests: [RequestID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
+    try check()
+    let wanted = Set(requests)
+    var events: [RequestID: EventID] = [:]
+    for event in disk.durable.prefix(Int(clamping: upTo.rawValue)) {
+      if let request = event.request, wanted.contains(request) { events[request] = event.id }
+    }
+    return events
+  }
+
   // MARK: The derived tables
 
   public func snapshot() throws(LogError) -> Snapshot {

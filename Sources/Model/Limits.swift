@@ -72,7 +72,7 @@ public enum Limits {
   public static let sessionsPerAccount = 4_096
   /// Requests that a session may have unanswered.
   public static let requestsInFlight = 1_024
-  /// Requests of all sessions that may wait for a commit.
+  /// Requests of all sessions that may wait for a commit, or until the log tells what became of them.
   public static let requestsWaiting = 65_536
   /// Timelines that a session may watch at once.
   public static let topicsPerSession = 16
@@ -97,6 +97,10 @@ public enum Limits {
 
   /// For how many of a client's newest request numbers outcomes are kept. At least `requestsInFlight`.
   public static let repeatWindow: UInt64 = 1_024
+  /// Of how many of them a master keeps the events in memory; those of the others it looks up in the log. A power of two: clients
+  /// that wait for each answer, or have few requests under way, are answered without the log. `repeatWindow` of all clients would be
+  /// a quarter of a gigabyte.
+  public static let outcomesInMemory: UInt64 = 16
   /// For how long after a client's last event its outcomes are kept, by the log's own timestamps. Longer than
   /// any client repeats a request (`requestLifetime`).
   public static let repeatMilliseconds: Int64 = 15 * 60 * 1_000

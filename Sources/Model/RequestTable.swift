@@ -1,12 +1,12 @@
-// All clients' request windows, and when they are let go. A value that depends on the events alone, so that a master's
-// memory and the log's derived tables agree about every repeat.
+// All clients' request windows in a master's memory, and when they are let go. A value that depends on the events alone, so that
+// this memory and the log's derived tables agree about every repeat.
 
-/// The request windows of all clients that were active lately (the client table of Viewstamped Replication Revisited).
+/// The request windows of all clients that were active lately (the client table of Viewstamped Replication Revisited), compact.
 ///
 /// Windows go by the log's own time, before each event: those idle for more than `Limits.repeatMilliseconds` at the event's
 /// time. And by number, after each event: the longest idle one when there are more than `Limits.repeatClients`.
 public struct RequestTable: Sendable {
-  private var windows = RecencyTable<ClientID, RequestWindow>()
+  private var windows = RecencyTable<ClientID, CompactRequestWindow>()
   private let clientsMax: Int
 
   public init(clientsMax: Int = Limits.repeatClients) { self.clientsMax = clientsMax }
@@ -16,7 +16,7 @@ public struct RequestTable: Sendable {
     self.init(clientsMax: clientsMax)
     windows.reserveCapacity(stored.count)
     for (client, window) in stored.sorted(by: { $0.window.lastEvent < $1.window.lastEvent }) {
-      windows.touch(client, default: window) { _ in }
+      windows.touch(client, default: CompactRequestWindow(window)) { _ in }
     }
   }
 
@@ -24,16 +24,11 @@ public struct RequestTable: Sendable {
   public var count: Int { windows.count }
 
   /// The client's window; nil if it caused nothing lately.
-  public subscript(client: ClientID) -> RequestWindow? { windows[client] }
+  public subscript(client: ClientID) -> CompactRequestWindow? { windows[client] }
 
   /// What became of a request.
-  public func outcome(of request: RequestID) -> RequestWindow.Outcome {
+  public func outcome(of request: RequestID) -> CompactRequestWindow.Outcome {
     windows.value(of: request.client) { $0.outcome(of: request.number) } ?? .unknown
-  }
-
-  /// All windows, by client.
-  public var all: [(client: ClientID, window: RequestWindow)] {
-    windows.all.map { (client: $0.key, window: $0.value) }.sorted { $0.client < $1.client }
   }
 
   /// Whether a window last used at `last` has expired when an event has the time `now`.
@@ -49,7 +44,7 @@ public struct RequestTable: Sendable {
 
   /// Notes that `request` by `account` took effect as `event`, the newest of all.
   public mutating func record(_ request: RequestID, by account: AccountID, as event: EventID, at time: Timestamp) {
-    windows.touch(request.client, default: RequestWindow(account: account)) {
+    windows.touch(request.client, default: CompactRequestWindow(account: account)) {
       $0.record(request.number, as: event, at: time)
     }
     if windows.count > clientsMax { windows.removeOldest() }

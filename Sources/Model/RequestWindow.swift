@@ -3,7 +3,7 @@
 /// The newest requests of one client that took effect, and as which event (the client table of Viewstamped Replication
 /// Revisited, Liskov and Cowling 2012, widened to a window because a client may have many requests under way).
 ///
-/// Derived from the log alone: every master that has applied the same events has the same window.
+/// Derived from the log alone. The derived tables keep it whole, a master in memory its compact form (`CompactRequestWindow`).
 public struct RequestWindow: Hashable, Sendable {
   public enum Outcome: Hashable, Sendable {
     /// Took effect as this event.

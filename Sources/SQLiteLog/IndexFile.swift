@@ -174,6 +174,29 @@ final class IndexFile {
     }
   }
 
+  /// As which events these requests took effect, of those that are within their clients' windows at the watermark.
+  func events(of requests: [RequestID]) throws(LogError) -> (watermark: EventID, events: [RequestID: EventID]) {
+    try file.access { database in
+      try database.beginTransaction(.deferred)
+      defer { try? database.commit() }
+      let watermark = try watermark(database).upTo
+      let rows = try database.rows(
+        "SELECT client, account, lastEvent, lastTime, entries FROM clients WHERE client = ?1")
+      defer { rows.reset() }
+      var events: [RequestID: EventID] = [:]
+      for (client, numbers) in Dictionary(grouping: requests, by: \.client) {
+        rows.reset()
+        rows.bind(Int64(bitPattern: client.rawValue), at: 1)
+        guard try rows.step() else { continue }
+        let window = try window(in: rows)
+        for request in numbers {
+          if case .done(let event) = window.outcome(of: request.number) { events[request] = event }
+        }
+      }
+      return (watermark, events)
+    }
+  }
+
   /// All of the state at the watermark except for the posts' texts.
   func snapshot() throws(LogError) -> Snapshot {
     try file.access { database in

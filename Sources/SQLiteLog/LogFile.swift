@@ -234,6 +234,43 @@ final class LogFile {
     }
   }
 
+  /// The newest events in `low` < id ≤ `high` that these requests took effect as, of those that have one there.
+  func events(
+    of requests: Set<RequestID>, after low: EventID, upTo high: EventID
+  ) throws(LogError) -> [RequestID: EventID] {
+    guard low < high, !requests.isEmpty else { return [:] }
+    return try file.access { database in
+      let rows = try database.rows(
+        """
+        SELECT \(EventRow.columns) FROM events WHERE id > ?1 AND id <= ?2 AND client IS NOT NULL ORDER BY id DESC
+        """)
+      defer { rows.reset() }
+      rows.bind(low, at: 1)
+      rows.bind(high, at: 2)
+      var events: [RequestID: EventID] = [:]
+      while events.count < requests.count, try rows.step() {
+        guard let request = EventRow.request(in: rows), requests.contains(request), events[request] == nil else {
+          continue
+        }
+        try EventRow.verify(rows, path: path)
+        events[request] = EventID(stored: rows.integer(0))
+      }
+      return events
+    }
+  }
+
+  /// The request that caused an event; nil if none did, or there is no such event.
+  func request(of id: EventID) throws(LogError) -> RequestID? {
+    try file.access { database in
+      let rows = try database.rows("SELECT \(EventRow.columns) FROM events WHERE id = ?1")
+      defer { rows.reset() }
+      rows.bind(id, at: 1)
+      guard try rows.step() else { return nil }
+      try EventRow.verify(rows, path: path)
+      return EventRow.request(in: rows)
+    }
+  }
+
   /// The checksum of one event; nil if there is no such event.
   func checksum(of id: EventID) throws(LogError) -> Int64? {
     try file.access { database in

@@ -126,6 +126,35 @@ public final class SQLiteLog: EventLog {
 
   public func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] { try log.posts(withIDs: ids) }
 
+  // MARK: Requests
+
+  public func events(of requests: [RequestID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
+    guard !requests.isEmpty else { return [:] }
+    var missing = Set(requests)
+    guard let index = readableIndex() else { return try log.events(of: missing, after: .zero, upTo: upTo) }
+    let watermark: EventID
+    let indexed: [RequestID: EventID]
+    do { (watermark, indexed) = try index.events(of: requests) } catch {
+      isIndexDamaged = true
+      return try log.events(of: missing, after: .zero, upTo: upTo)
+    }
+    // A client that was let go may have used a number anew: the newest event counts.
+    var events = try log.events(of: missing, after: watermark, upTo: upTo)
+    missing.subtract(events.keys)
+    // Rows of the index have no checksums; those of the log have.
+    for (request, event) in indexed where event <= upTo && missing.contains(request) {
+      if try log.request(of: event) == request { events[request] = event } else { isIndexDamaged = true }
+    }
+    missing.subtract(events.keys)
+    // An index that is ahead of `upTo` may have let them go. Another one has lost them, or they have never taken effect.
+    if !missing.isEmpty, isIndexDamaged || watermark <= upTo {
+      let lost = try log.events(of: missing, after: .zero, upTo: min(watermark, upTo))
+      if !lost.isEmpty { isIndexDamaged = true }
+      events.merge(lost) { event, _ in event }
+    }
+    return events
+  }
+
   // MARK: The index
 
   /// The state at the index's watermark; at the log's beginning if there is no index.

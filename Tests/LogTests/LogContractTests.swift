@@ -156,6 +156,83 @@ import Testing
     }
   }
 
+  // MARK: Requests
+
+  /// Wherever the watermark is: nothing indexed, a part, all.
+  @Test(arguments: Backend.allCases, [0, 2_000, 3_000])
+  func findsTheEventsOfRequests(_ backend: Backend, indexed: Int) throws {
+    let log = try makePlace(backend).open()
+    var history = History(seed: 14)
+    history.addMixed(3_000)
+    try log.append(Array(history.events[..<2_000]))
+    if indexed > 0 { try log.indexAll() }
+    try log.append(Array(history.events[2_000...]))
+    if indexed > 2_000 { try log.indexAll() }
+
+    var random = RandomSource.seeded(15)
+    let all = history.events.compactMap(\.request)
+    #expect(try log.events(of: [], upTo: .max).isEmpty)
+    for count in [1, 2, 40, all.count] {
+      let asked = all.shuffled(using: &random).prefix(count)
+      let unknown = RequestID(client: all[0].client, number: 1_000_000)
+      for upTo in [history.head, .max] {
+        #expect(try log.events(of: asked + [unknown], upTo: upTo) == expectedEvents(history, of: asked, upTo: upTo))
+      }
+    }
+    // Some numbers were used twice: where the index is ahead, it knows the later event alone.
+    let once = Dictionary(grouping: all, by: \.self).filter { $0.value.count == 1 }.map(\.key)
+    for upTo in [0, 1, 700, 1_999, 2_000, 2_001, 2_999].map({ EventID($0) }) {
+      #expect(try log.events(of: once, upTo: upTo) == expectedEvents(history, of: once, upTo: upTo))
+    }
+  }
+
+  private func expectedEvents(
+    _ history: History, of requests: some Sequence<RequestID>, upTo: EventID
+  ) -> [RequestID: EventID] {
+    let asked = Set(requests)
+    var events: [RequestID: EventID] = [:]
+    for event in history.events where event.id <= upTo {
+      if let request = event.request, asked.contains(request) { events[request] = event.id }
+    }
+    return events
+  }
+
+  /// All of the window is found, also by who has not got as far as the index; only what has left it there need not be.
+  @Test(arguments: Backend.allCases)
+  func findsAllOfAWindow(_ backend: Backend) throws {
+    let log = try makePlace(backend).open()
+    var history = History(seed: 16)
+    history.addAccount()
+    let client = ClientID(.max)
+    for number in 1...Limits.repeatWindow + 500 {
+      history.addPost(by: 0, "", request: RequestID(client: client, number: number))
+    }
+    try log.append(history)
+    try log.indexAll(limit: 400)
+    let inside = (501...Limits.repeatWindow + 500).map { RequestID(client: client, number: $0) }
+    #expect(try log.events(of: inside, upTo: history.head) == expectedEvents(history, of: inside, upTo: history.head))
+    let before = EventID(1_025)
+    #expect(try log.events(of: inside, upTo: before) == expectedEvents(history, of: inside, upTo: before))
+    let left = RequestID(client: client, number: 2)
+    #expect([nil, EventID(3)].contains(try log.events(of: [left], upTo: before)[left]))
+  }
+
+  /// A client that was let go is a stranger, and may count from the beginning.
+  @Test(arguments: Backend.allCases, [false, true])
+  func theNewestEventOfANumberCounts(_ backend: Backend, indexesAll: Bool) throws {
+    let log = try makePlace(backend).open()
+    var history = History(seed: 17)
+    history.addAccount()
+    let request = RequestID(client: ClientID(7), number: 1)
+    history.addPost(by: 0, "first", request: request)
+    try log.append(history)
+    try log.indexAll()
+    history.addPost(by: 0, "anew", request: request, after: Limits.repeatMilliseconds + 1)
+    try log.append(history)
+    if indexesAll { try log.indexAll() }
+    #expect(try log.events(of: [request], upTo: history.head) == [request: history.head])
+  }
+
   // MARK: The derived tables
 
   @Test(arguments: Backend.allCases, [1, 7, 333, 10_000])

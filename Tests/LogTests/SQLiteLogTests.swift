@@ -196,13 +196,44 @@ import Testing
     let log = try SQLiteLog(folder: folder.path)
     let authors = (0..<UInt32(10)).map { AccountID($0) }
     let wanted = history.events.compactMap(\.storedPost).filter { authors.contains($0.author) }
+    var requests: [RequestID: EventID] = [:]
+    for event in history.events { if let request = event.request { requests[request] = event.id } }
     // Until it is there again, the log itself answers.
+    #expect(try log.events(of: Array(requests.keys), upTo: history.head) == requests)
     #expect(try log.posts(by: authors, in: .after(.zero), upTo: .max, limit: 1_000).posts == wanted)
     #expect(try log.snapshot().upTo == .zero)
     try log.indexAll()
     expectEqual(try log.snapshot(), history.state(at: 400))
     #expect(try log.posts(by: authors, in: .after(.zero), upTo: .max, limit: 1_000).posts == wanted)
     expectEqual(try SQLiteLog(folder: folder.path).snapshot(), history.state(at: 400))
+  }
+
+  /// Rows of the index have no checksums: what they say of requests is held to the log.
+  @Test(arguments: [
+    "DELETE FROM clients", "UPDATE clients SET entries = x'80'", "UPDATE clients SET entries = x''",
+    "UPDATE clients SET entries = x'0102'",
+  ])
+  func requestsThatTheIndexHasLostAreFound(change: String) throws {
+    try fill()
+    try tamper("index.db", change)
+    let log = try SQLiteLog(folder: folder.path)
+    var requests: [RequestID: EventID] = [:]
+    for event in history.events { if let request = event.request { requests[request] = event.id } }
+    #expect(try log.events(of: Array(requests.keys), upTo: history.head) == requests)
+    try log.indexAll()
+    expectEqual(try log.snapshot(), history.state(at: 400))
+  }
+
+  /// Nobody is told that a request took effect by a damaged event.
+  @Test(arguments: [false, true])
+  func aDamagedEventIsNoRequests(isIndexed: Bool) throws {
+    let request = RequestID(client: ClientID(1), number: 1)
+    history.addPost(by: 0, "intact", request: request)
+    try fill(indexing: isIndexed)
+    try tamper("log.db", "UPDATE events SET text = text || '!' WHERE id = 401")
+    let log = try SQLiteLog(folder: folder.path)
+    let expected = LogError.corrupt("\(path("log.db")): event 401 is damaged (its checksum does not match)")
+    #expect(failure { _ = try log.events(of: [request], upTo: .max) } == expected)
   }
 
   @Test func othersNoticeThatTheIndexWasReplaced() throws {

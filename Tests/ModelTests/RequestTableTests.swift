@@ -31,10 +31,20 @@ import Testing
       table.expire(at: time)
       if let request { table.record(request, by: AccountID(0), as: EventID(number), at: time) }
       #expect(table.count == plain.windows.count)
-      if number % 100 == 0 { table = RequestTable(table.all, clientsMax: 8) }
-      if number % 10 == 0 {
-        #expect(table.all.map(\.client) == plain.windows.keys.sorted())
-        #expect(table.all.allSatisfy { $0.window.entries == plain.windows[$0.client]?.entries })
+      if number % 100 == 0 {
+        table = RequestTable(plain.windows.map { (client: $0.key, window: $0.value) }, clientsMax: 8)
+      }
+      guard number % 10 == 0 else { continue }
+      for client in (1...clients).map({ ClientID($0) }) {
+        #expect(table[client]?.lastEvent == plain.windows[client]?.lastEvent)
+        for asked in number - min(number - 1, 40)...number {
+          let outcome = table.outcome(of: RequestID(client: client, number: asked))
+          switch plain.windows[client]?.outcome(of: asked) ?? .unknown {
+          case .done(let event): #expect(outcome == .done(event) || outcome == .doneEarlier)
+          case .unknown: #expect(outcome == .unknown)
+          case .tooOld: #expect(outcome == .tooOld)
+          }
+        }
       }
     }
   }

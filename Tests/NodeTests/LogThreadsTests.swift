@@ -39,6 +39,9 @@ import Testing
       try log.posts(by: authors, in: range, upTo: upTo, limit: limit)
     }
     func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] { try log.posts(withIDs: ids) }
+    func events(of requests: [RequestID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
+      try log.events(of: requests, upTo: upTo)
+    }
     func snapshot() throws(LogError) -> Snapshot { try log.snapshot() }
     func index(limit: Int) throws(LogError) -> Bool { try log.index(limit: limit) }
   }

@@ -63,6 +63,8 @@ struct Batch {
     case refused(Refusal)
     /// The account is there already.
     case exists
+    /// It took effect before; as which event, only the log knows.
+    case lookUp
   }
 
   private typealias Edge = Ahead.Edge
@@ -106,8 +108,8 @@ struct Batch {
     }
     switch state.requests.outcome(of: id) {
     case .done(let event): return .done(event)
-    case .tooOld:
-      return .refused(Refusal(.tooOld, "request \(request.number) is too old to tell whether it took effect"))
+    case .doneEarlier: return .lookUp
+    case .tooOld: return .refused(.tooOld(request.number))
     case .unknown: break
     }
     switch request.work {

@@ -20,6 +20,8 @@ public enum MasterAction: Hashable, Sendable {
   case catchUp(after: EventID)
   /// Read older posts; answer with `onRead`.
   case read(ReadID, LogQuery)
+  /// Look up as which events, up to that one, these requests took effect; answer with `onLookUp`. At most one is under way.
+  case lookUp([RequestID], upTo: EventID)
   /// Publish commits to the other masters.
   case broadcast([Event])
   case toRouter(RouterRequest)
@@ -47,7 +49,7 @@ public enum CommitOutcome: Hashable, Sendable {
   case failed(String)
 }
 
-/// What became of a catch-up or of a read of older posts.
+/// What became of a catch-up, of a read of older posts, or of a look-up of requests.
 public enum ReadOutcome<Value: Hashable & Sendable>: Hashable, Sendable {
   case read(Value)
   case failed(String)

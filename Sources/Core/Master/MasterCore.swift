@@ -75,6 +75,14 @@ public struct MasterCore: Sendable {
     var topic: Topic
   }
 
+  /// A request that took effect: one that is repeated waits until the log has told as which event.
+  struct Repeat: Sendable {
+    var peer: PeerID
+    var request: RequestID
+    /// It ends its session.
+    var isLogout = false
+  }
+
   /// A read of older posts under way.
   struct PendingRead: Sendable {
     var peer: PeerID
@@ -122,6 +130,9 @@ public struct MasterCore: Sendable {
   var commits = Deque<Commit>()
   /// How many requests wait for those.
   private var requestsUnderWay = 0
+  /// Repeated requests whose events the log has to tell, in the order of arrival: the first `repeatsUnderWay` are being looked up.
+  var repeats: [Repeat] = []
+  private var repeatsUnderWay = 0
   /// What they will have changed.
   var ahead = Ahead(ServiceState())
   /// Numbers the commits that belong together: see `Append.series`.
@@ -209,6 +220,12 @@ public struct MasterCore: Sendable {
     actions.append(.toRouter(.leave(master)))
     for request in waiting { refuseToServe(request, into: &actions) }
     waiting.removeAll()
+    for known in repeats {
+      endRequest(of: known.peer)
+      refuse(known.request.number, known.peer, .unavailable, "the server stops", into: &actions)
+    }
+    repeats = []
+    repeatsUnderWay = 0
     refuseLogins("the server stops", at: now, into: &actions)
     finishStoppingIfDone(at: now, into: &actions)
   }
@@ -510,13 +527,18 @@ public struct MasterCore: Sendable {
       refuse(number, peer, .invalid, "requests are numbered from 1", into: &actions)
       return
     }
-    guard requestsWaiting < Limits.requestsWaiting else {
-      refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
-      return
-    }
-    guard beginRequest(number, of: peer, into: &actions) else { return }
+    guard mayWait(number, peer, into: &actions) else { return }
     waiting.append(
       Waiting(peer: peer, number: number, client: session.client, account: session.account, work: work))
+  }
+
+  /// Counts a request that waits for the log; refuses it if too many do.
+  mutating func mayWait(_ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]) -> Bool {
+    guard requestsWaiting < Limits.requestsWaiting else {
+      refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
+      return false
+    }
+    return beginRequest(number, of: peer, into: &actions)
   }
 
   /// Counts a request that can't be answered at once; refuses it if its connection has too many of them.
@@ -601,9 +623,7 @@ public struct MasterCore: Sendable {
     guard let read = reads.removeValue(forKey: id) else { return }
     endRequest(of: read.peer)
     switch outcome {
-    case .failed(let reason):
-      refuse(
-        read.number, read.peer, .storage, "the log can't be read: \(reason)", retryAfter: 1_000, into: &actions)
+    case .failed(let reason): reply(.refused(.unreadable(reason)), read.number, read.peer, into: &actions)
     case .read(let posts):
       let more = more || read.more
       let upTo = read.isForward && more ? posts.last?.id ?? read.upTo : read.upTo
@@ -670,7 +690,7 @@ public struct MasterCore: Sendable {
   // MARK: Commits
 
   /// How many requests wait for the log, ordered or not.
-  var requestsWaiting: Int { waiting.count + requestsUnderWay }
+  var requestsWaiting: Int { waiting.count + requestsUnderWay + repeats.count }
 
   /// The end of a turn: all that waits goes to the log.
   ///
@@ -678,6 +698,11 @@ public struct MasterCore: Sendable {
   /// there is something to write. There are never more than two full ones. Nothing is begun that would come too late for sure, because
   /// others' events are known to be in the log.
   public mutating func flush(at now: Instant, wall: Timestamp, into actions: inout [MasterAction]) {
+    order(at: now, wall: wall, into: &actions)
+    lookUp(into: &actions)
+  }
+
+  private mutating func order(at now: Instant, wall: Timestamp, into actions: inout [MasterAction]) {
     guard case .serving = phase, !waiting.isEmpty, state.head >= wanted || !isCatchingUp else { return }
     if let first = commits.first {
       guard first.after == state.head else { return }
@@ -702,6 +727,34 @@ public struct MasterCore: Sendable {
         // They rest on what is under way.
         if !batch.waiting.isEmpty { commits[commits.count - 1].waiting += batch.waiting }
         if !waiting.isEmpty { return }
+      }
+    }
+  }
+
+  /// Repeats that wait are looked up together: one reading of the log's newest part serves all that came while it was done.
+  private mutating func lookUp(into actions: inout [MasterAction]) {
+    guard repeatsUnderWay == 0, !repeats.isEmpty else { return }
+    repeatsUnderWay = min(repeats.count, Limits.readEvents)
+    actions.append(.lookUp(repeats.prefix(repeatsUnderWay).map(\.request), upTo: state.head))
+  }
+
+  /// The log was asked as which events requests took effect. What it does not tell has left the client's window meanwhile: another
+  /// master has got further than this one.
+  public mutating func onLookUp(_ outcome: ReadOutcome<[RequestID: EventID]>, into actions: inout [MasterAction]) {
+    // When the server was told to stop, they were answered.
+    let asked = repeats.prefix(repeatsUnderWay)
+    repeats.removeFirst(repeatsUnderWay)
+    repeatsUnderWay = 0
+    for known in asked {
+      endRequest(of: known.peer)
+      switch outcome {
+      case .failed(let reason): reply(.refused(.unreadable(reason)), known.request.number, known.peer, into: &actions)
+      case .read(let events):
+        if let event = events[known.request] {
+          acknowledge(known, as: event, into: &actions)
+        } else {
+          reply(.refused(.tooOld(known.request.number)), known.request.number, known.peer, into: &actions)
+        }
       }
     }
   }
@@ -792,15 +845,22 @@ public struct MasterCore: Sendable {
       finishRegistration(login, answer, at: now, into: &actions)
       return
     }
+    if case .lookUp = answer {
+      repeats.append(Repeat(request))
+      return
+    }
     endRequest(of: request.peer)
     switch answer {
-    case .done(let id):
-      reply(.done(id), request.number, request.peer, into: &actions)
-      if case .logout = request.work, sessions[request.peer]?.client == request.client {
-        close(request.peer, into: &actions) { .loggedOut($0) }
-      }
+    case .done(let id): acknowledge(Repeat(request), as: id, into: &actions)
     case .refused(let refusal): reply(.refused(refusal), request.number, request.peer, into: &actions)
-    case .exists: preconditionFailure("only a registration is answered by an account")
+    case .exists, .lookUp: preconditionFailure("only a registration is answered by an account")
+    }
+  }
+
+  private mutating func acknowledge(_ done: Repeat, as event: EventID, into actions: inout [MasterAction]) {
+    reply(.done(event), done.request.number, done.peer, into: &actions)
+    if done.isLogout, sessions[done.peer]?.client == done.request.client {
+      close(done.peer, into: &actions) { .loggedOut($0) }
     }
   }
 
@@ -830,6 +890,24 @@ public struct MasterCore: Sendable {
     into actions: inout [MasterAction]
   ) {
     reply(.refused(Refusal(code, message, retryAfter: retryAfter)), number, peer, into: &actions)
+  }
+}
+
+extension MasterCore.Repeat {
+  init(_ request: MasterCore.Waiting) {
+    self.init(peer: request.peer, request: RequestID(client: request.client, number: request.number))
+    if case .logout = request.work { isLogout = true }
+  }
+}
+
+extension Refusal {
+  /// Of a request below the client's window.
+  static func tooOld(_ number: UInt64) -> Refusal {
+    Refusal(.tooOld, "request \(number) is too old to tell whether it took effect")
+  }
+
+  static func unreadable(_ reason: String) -> Refusal {
+    Refusal(.storage, "the log can't be read: \(reason)", retryAfter: 1_000)
   }
 }
 

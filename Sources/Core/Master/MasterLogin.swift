@@ -278,6 +278,7 @@ extension MasterCore {
       endRequest(of: login.peer)
       forgiveAttempt(login, at: now)
       admit(login, as: account, isNew: true, at: now, into: &actions)
+    case .lookUp: preconditionFailure("a registration is looked up")
     case .exists:
       // Somebody was faster; it may have been another person.
       if isServing {
@@ -436,9 +437,16 @@ extension MasterCore {
       return
     }
     // A repeat: the old password is the old one no more.
-    if case .done(let event) = state.requests.outcome(of: RequestID(client: session.client, number: number)) {
+    let id = RequestID(client: session.client, number: number)
+    switch state.requests.outcome(of: id) {
+    case .done(let event):
       reply(.done(event), number, peer, into: &actions)
       return
+    case .doneEarlier:
+      guard mayWait(number, peer, into: &actions) else { return }
+      repeats.append(Repeat(peer: peer, request: id))
+      return
+    case .unknown, .tooOld: break
     }
     if let fault = TextRules.fault(inPassword: change.new) {
       refuse(number, peer, .invalidText, "the new password is refused: \(fault.explanation)", into: &actions)

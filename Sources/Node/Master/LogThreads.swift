@@ -19,6 +19,7 @@ enum LogResult: Sendable {
   case committed(CommitOutcome, Int)
   case caughtUp(ReadOutcome<[Event]>, more: Bool)
   case read(ReadID, ReadOutcome<[StoredPost]>, more: Bool)
+  case lookedUp(ReadOutcome<[RequestID: EventID]>)
   /// The log can't be used at all: the process ends.
   case unusable(String)
 }
@@ -129,11 +130,12 @@ final class CommitThread: Sendable {
   }
 }
 
-/// Reads older posts; between reads moves what was appended to its place, and brings the derived tables up to the log, if no other
+/// Reads older posts and looks up requests; between reads moves what was appended to its place, and brings the derived tables up to the log, if no other
 /// master is at it.
 final class ReaderThread: Sendable {
   enum Job: Sendable {
     case read(ReadID, LogQuery)
+    case lookUp([RequestID], upTo: EventID)
     case checkpoint
     /// The log has grown, which was waited for.
     case grown
@@ -194,6 +196,7 @@ final class ReaderThread: Sendable {
   }
 
   func read(_ id: ReadID, _ query: LogQuery) { jobs.put(.read(id, query)) }
+  func lookUp(_ requests: [RequestID], upTo: EventID) { jobs.put(.lookUp(requests, upTo: upTo)) }
 
   /// The log has grown. Costs next to nothing while the thread knows that it is behind.
   func noteGrowth() {
@@ -225,6 +228,7 @@ final class ReaderThread: Sendable {
       for job in batch {
         switch job {
         case .read(let id, let query): results.put(answer(id, query, from: log))
+        case .lookUp(let requests, let upTo): results.put(lookUp(requests, upTo: upTo, in: log))
         case .checkpoint:
           // Should it fail, the next one is tried when the log has grown by a quarter; no commit fails because of it.
           try? log.checkpoint()
@@ -263,6 +267,14 @@ final class ReaderThread: Sendable {
       }
     } catch {
       return .read(id, .failed(error.explanation), more: false)
+    }
+  }
+
+  private static func lookUp(_ requests: [RequestID], upTo: EventID, in log: any EventLog) -> LogResult {
+    do throws(LogError) {
+      return .lookedUp(.read(try log.events(of: requests, upTo: upTo)))
+    } catch {
+      return .lookedUp(.failed(error.explanation))
     }
   }
 }

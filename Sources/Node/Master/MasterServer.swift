@@ -311,6 +311,7 @@ public struct MasterServer: ~Copyable {
         reader.noteGrowth()
       case .caughtUp(let outcome, let more): core.onCatchUp(outcome, more: more, at: now, into: &actions)
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
+      case .lookedUp(let outcome): core.onLookUp(outcome, into: &actions)
       case .password(let id, let outcome): core.onPassword(id, outcome, at: now, into: &actions)
       case .unusable(let reason): failure = reason
       }
@@ -491,6 +492,8 @@ public struct MasterServer: ~Copyable {
       commits.put(.catchUp(after: position))
     case .read(let id, let query):
       reader.read(id, query)
+    case .lookUp(let requests, let upTo):
+      reader.lookUp(requests, upTo: upTo)
     case .broadcast(let events):
       _ = try sockets.mesh.send(Wire.encode(LogBatch(events: events)))
     case .toRouter(let request):

@@ -252,6 +252,7 @@ final class MasterProcess: Process {
       commit(.append(append))
     case .catchUp(let after): commit(.catchUp(after: after))
     case .read(let id, let query): read { [self] in waitForDisk { [self] in answer(id, query) } }
+    case .lookUp(let requests, let upTo): read { [self] in waitForDisk { [self] in lookUp(requests, upTo: upTo) } }
     case .broadcast(let events): broadcast(events)
     case .toRouter(let request):
       guard let router else { return }
@@ -503,6 +504,17 @@ final class MasterProcess: Process {
     } catch { outcome = .failed("\(error)") }
     onThread(after: .microseconds(20)) { [self, more] in
       enqueue(.callback { [self] in core.onRead(id, outcome, more: more, into: &actions) })
+    }
+    readDone()
+  }
+
+  private func lookUp(_ requests: [RequestID], upTo: EventID) {
+    let outcome: ReadOutcome<[RequestID: EventID]>
+    do throws(LogError) {
+      outcome = .read(try log.events(of: requests, upTo: upTo))
+    } catch { outcome = .failed("\(error)") }
+    onThread(after: .microseconds(20)) { [self] in
+      enqueue(.callback { [self] in core.onLookUp(outcome, into: &actions) })
     }
     readDone()
   }

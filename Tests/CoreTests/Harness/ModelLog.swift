@@ -94,6 +94,15 @@ final class ModelLog {
     }
   }
 
+  /// As which events requests took effect.
+  func events(of requests: [RequestID], upTo position: EventID) -> [RequestID: EventID] {
+    var found: [RequestID: EventID] = [:]
+    for event in events.prefix(Int(position.rawValue)) {
+      if let request = event.request, requests.contains(request) { found[request] = event.id }
+    }
+    return found
+  }
+
   /// The page that a timeline's reader is to get. `more` may be said in vain, where a master can't know cheaply.
   func page(of authors: Set<AccountID>, range: TimelineQuery.Range, limit: Int) -> (posts: [Post], more: Bool) {
     let all = posts(by: authors)

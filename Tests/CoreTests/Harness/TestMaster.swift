@@ -33,6 +33,7 @@ final class TestMaster {
   private var lastCommitted = EventID.zero
   private(set) var catchUp: EventID?
   private(set) var reads: [(id: ReadID, query: LogQuery)] = []
+  private(set) var lookUp: (requests: [RequestID], upTo: EventID)?
   private(set) var mesh: [RosterMember] = []
   /// Passwords that are to be hashed or looked at.
   private(set) var passwords: [(id: PasswordJobID, job: PasswordJob)] = []
@@ -233,6 +234,8 @@ final class TestMaster {
         finishCatchUp()
       } else if let read = reads.first {
         finish(read.id)
+      } else if lookUp != nil {
+        finishLookUp()
       } else {
         return
       }
@@ -327,6 +330,17 @@ final class TestMaster {
     turn { core, _, actions in core.onRead(id, .failed("disk error"), more: false, into: &actions) }
   }
 
+  /// Answers the look-up under way: with what the log says, or with something else.
+  func finishLookUp(_ outcome: ReadOutcome<[RequestID: EventID]>? = nil) {
+    guard let asked = lookUp else {
+      Issue.record("no look-up is under way")
+      return
+    }
+    lookUp = nil
+    let outcome = outcome ?? .read(log.events(of: asked.requests, upTo: asked.upTo))
+    turn { core, _, actions in core.onLookUp(outcome, into: &actions) }
+  }
+
   // MARK: Others
 
   func subscribe(_ topic: Topic) { turn { core, _, actions in core.onSubscribed(topic, into: &actions) } }
@@ -402,6 +416,10 @@ final class TestMaster {
         #expect(upTo <= log.head && (1...Limits.pagePosts).contains(limit))
       }
       reads.append((id, query))
+    case .lookUp(let requests, let upTo):
+      #expect(lookUp == nil, "a look-up while one is under way")
+      #expect(!requests.isEmpty && requests.count <= Limits.readEvents && upTo == core.head && upTo <= log.head)
+      lookUp = (requests, upTo)
     case .broadcast(let events):
       #expect(!events.isEmpty)
       for event in events {

@@ -326,6 +326,25 @@ import Testing
     #expect(log.events.count { if case .credentialSet = $0.change { true } else { false } } == 2)
   }
 
+  /// The same, of a change that is many requests ago.
+  @Test func anOldChangeRepeatedGetsTheFirstOnesResult() {
+    let master = served()
+    let new = Password("battery staple")
+    let change = Request.Body.changePassword(PasswordChange(old: right, new: new))
+    let first = master.ask(change, number: 9, from: 1)
+    for number in 10...40 as ClosedRange<UInt64> { master.ask(.post(text: "x"), number: number, from: 1) }
+    let head = master.log.head
+    master.send(change, number: 9, from: 1)
+    #expect(master.lookUp?.requests == [RequestID(client: ClientID(1_001), number: 9)] && master.passwords.isEmpty)
+    master.settle()
+    #expect(master.told(1).last == first && master.log.head == head)
+    master.send(change, number: 9, from: 1)
+    master.finishLookUp(.failed("disk error"))
+    #expect(code(master.told(1).last!) == .storage)
+    #expect(master.core.inFlight.isEmpty)
+    master.expectAllAnswered()
+  }
+
   @Test func aSessionThatEndsMeanwhileChangesNothing() {
     let master = served()
     master.holdsPasswords = true

@@ -407,6 +407,172 @@ import Testing
     master.expectAllAnswered()
   }
 
+  // MARK: Repeats of what memory has no event of
+
+  /// Alice has posted with numbers 11 to 50, as events 5 to 44.
+  private func servedLong(log: ModelLog = ModelLog()) -> TestMaster {
+    let master = served(log: log)
+    for number in 11...50 as ClosedRange<UInt64> { master.send(.post(text: "\(number)"), number: number, from: 1) }
+    master.settle()
+    #expect(master.log.head == EventID(44) && master.lookUp == nil)
+    return master
+  }
+
+  @Test func anOldRepeatIsLookedUp() throws {
+    let master = servedLong()
+    master.send(.post(text: "11"), number: 11, from: 1)
+    let told = master.told(1).count
+    let asked = try #require(master.lookUp)
+    #expect(asked.requests == [RequestID(client: ClientID(1_001), number: 11)] && asked.upTo == EventID(44))
+    #expect(master.core.inFlight[1] == 1 && master.core.requestsWaiting == 1)
+    // Others do not wait for it.
+    master.send(.post(text: "50"), number: 50, from: 1)
+    master.send(.post(text: "new"), number: 51, from: 1)
+    master.finishCommit()
+    master.send(.post(text: "11"), number: 11, from: 1)
+    master.settle()
+    let events = [44, 45, 5, 5].map { EventID($0) }
+    #expect(master.told(1).dropFirst(told).map(done) == events)
+    #expect(master.log.head == EventID(45))
+    #expect(master.core.inFlight.isEmpty && master.core.requestsWaiting == 0)
+    master.expectAllAnswered()
+  }
+
+  /// All that a client had under way when its master died: one look-up serves what came while another was under way.
+  @Test func manyOldRepeatsAreLookedUpTogether() {
+    let log = ModelLog()
+    let one = served(log: log)
+    for number in 1...1_000 as ClosedRange<UInt64> { one.send(.post(text: "x"), number: number + 10, from: 1) }
+    while one.commit != nil { one.finishCommit() }
+    let other = TestMaster.serving("master-2", log: log)
+    other.login("alice", client: 1_001, register: false, from: 5)
+    for number in 1...1_000 as ClosedRange<UInt64> { other.send(.post(text: "x"), number: number + 10, from: 5) }
+    #expect(other.lookUp?.requests.count == 1)
+    other.finishLookUp()
+    #expect(other.lookUp?.requests.count == 983)
+    other.finishLookUp()
+    #expect(other.lookUp == nil && other.commit == nil)
+    let told = other.told(5).dropFirst().compactMap(done)
+    #expect(told.sorted() == (5...1_004).map { EventID($0) })
+    other.expectAllAnswered()
+  }
+
+  /// No more are under way than may wait for commits; who is refused for that is to try again soon.
+  @Test func lookUpsAreBounded() {
+    let log = ModelLog()
+    log.commit(.accountCreated(AccountID(0), name: "alice"))
+    let sessions = UInt64(Limits.requestsWaiting / Limits.requestsInFlight)
+    for client in 1...sessions + 1 {
+      log.commit(.posted(AccountID(0), text: ""), request: RequestID(client: ClientID(client), number: 1))
+      log.commit(.posted(AccountID(0), text: ""), request: RequestID(client: ClientID(client), number: 40))
+    }
+    let master = TestMaster.serving(log: log)
+    for client in 1...sessions + 1 {
+      master.login("alice", client: client, register: false, from: PeerID(UInt32(client)))
+    }
+    for client in 1...sessions {
+      for _ in 0..<Limits.requestsInFlight {
+        master.send(.post(text: "x"), number: 1, from: PeerID(UInt32(client)))
+      }
+    }
+    #expect(master.core.requestsWaiting == Limits.requestsWaiting && master.core.load.firstBeyondItsLimit == nil)
+    master.send(.post(text: "x"), number: 1, from: 1)
+    #expect(code(master.told(1).last!) == .limit)
+    let last = PeerID(UInt32(sessions + 1))
+    master.send(.post(text: "x"), number: 1, from: last)
+    guard case .refused(let refusal) = master.told(last).last, refusal.code == .limit else {
+      Issue.record("\(master.told(last))")
+      return
+    }
+    #expect(refusal.retryAfter == 100)
+    master.finishLookUp()
+    #expect(master.lookUp?.requests.count == Limits.readEvents)
+    master.settle()
+    #expect(master.ask(.post(text: "x"), number: 1, from: last) == .done(EventID(log.head.rawValue - 1)))
+    master.expectAllAnswered()
+  }
+
+  @Test func anOldRepeatThatCannotBeReadIsRefused() {
+    let master = servedLong()
+    master.send(.follow(name: "bob"), number: 11, from: 1)
+    master.finishLookUp(.failed("disk error"))
+    #expect(code(master.told(1).last!) == .storage)
+    #expect(master.ask(.follow(name: "bob"), number: 11, from: 1) == .done(EventID(5)))
+    #expect(master.log.following(of: AccountID(0)) == [])
+    master.expectAllAnswered()
+  }
+
+  /// Another master has got further than this one, and the derived tables with it.
+  @Test func anOldRepeatThatHasLeftTheWindowMeanwhileIsTooOld() {
+    let master = servedLong()
+    master.send(.post(text: "11"), number: 11, from: 1)
+    master.finishLookUp(.read([:]))
+    #expect(code(master.told(1).last!) == .tooOld)
+    #expect(master.log.head == EventID(44) && master.commit == nil)
+    master.expectAllAnswered()
+  }
+
+  @Test func anOldRepeatOutlivesItsSession() {
+    let master = servedLong()
+    master.send(.post(text: "11"), number: 11, from: 1)
+    master.send(.bye, from: 1)
+    master.login("alice", client: 1_001, from: 3)
+    master.send(.post(text: "11"), number: 11, from: 3)
+    master.settle()
+    #expect(master.told(3).last == .done(EventID(5)))
+    #expect(master.log.head == EventID(44) && master.core.inFlight.isEmpty)
+    master.expectAllAnswered()
+  }
+
+  @Test func anOldRepeatAfterALoadedSnapshot() {
+    let log = ModelLog()
+    _ = servedLong(log: log)
+    let master = TestMaster("master-2", log: log)
+    master.turn { $0.start(at: $1, into: &$2) }
+    master.turn { $0.onSnapshot(log.snapshot(upTo: EventID(40)), at: $1, into: &$2) }
+    master.finishCatchUp()
+    master.login("alice", client: 1_001, register: false, from: 5)
+    for number in 11...50 as ClosedRange<UInt64> {
+      #expect(master.ask(.post(text: "\(number)"), number: number, from: 5) == .done(EventID(number - 6)))
+    }
+    #expect(log.head == EventID(44))
+    master.expectAllAnswered()
+  }
+
+  @Test func oldRepeatsAreRefusedAtAStop() {
+    let master = servedLong()
+    master.send(.post(text: "11"), number: 11, from: 1)
+    master.send(.post(text: "12"), number: 12, from: 1)
+    master.turn { $0.stop(at: $1, into: &$2) }
+    #expect(master.hasExited)
+    #expect(master.told(1).suffix(3).dropLast().map(code) == [.unavailable, .unavailable], "repeated elsewhere")
+    master.expectAllAnswered()
+  }
+
+  /// While a commit is under way, the stop waits for it; the look-up's answer comes when nobody waits any more.
+  @Test func aLookUpThatEndsAfterAStopIsIgnored() {
+    let master = servedLong()
+    master.send(.post(text: "11"), number: 11, from: 1)
+    master.send(.post(text: "new"), number: 51, from: 1)
+    master.turn { $0.stop(at: $1, into: &$2) }
+    master.finishLookUp()
+    #expect(code(master.told(1).last!) == .unavailable && !master.hasExited)
+    master.finishCommit()
+    #expect(master.hasExited && master.told(1).suffix(2) == [.done(EventID(45)), .goodbye])
+    master.expectAllAnswered()
+  }
+
+  @Test func anOldLogoutRepeatedEndsTheSession() {
+    let log = ModelLog()
+    let one = served(log: log)
+    one.ask(.logout(everywhere: true), number: 11, from: 1)
+    one.login("alice", client: 1_001, from: 3)
+    for number in 12...40 as ClosedRange<UInt64> { one.ask(.post(text: "x"), number: number, from: 3) }
+    #expect(one.ask(.logout(everywhere: true), number: 11, from: 3) == .done(EventID(5)))
+    #expect(code(one.ask(.ping, from: 3)) == .noSession)
+    one.expectAllAnswered()
+  }
+
   // MARK: Another master was first
 
   @Test func aCommitThatComesTooLateIsValidatedAgain() {

@@ -71,6 +71,7 @@ private struct FuzzedMaster {
   private var catchUp: EventID?
   private var passwords: [(id: PasswordJobID, job: PasswordJob)] = []
   private var reads: [(id: ReadID, query: LogQuery)] = []
+  private var lookUp: (requests: [RequestID], upTo: EventID)?
   private var topics: [Topic: UInt64] = [:]
   private var mesh: Set<RosterMember> = []
   private var hasExited = false
@@ -153,6 +154,7 @@ private struct FuzzedMaster {
     case 16: try finishCatchUp(failing: draw.below(8) == 0)
     case 17:
       try finishRead(failing: draw.below(8) == 0)
+      if lookUp != nil { try finishLookUp(failing: draw.below(8) == 0) }
       try finishPassword()
     case 18:
       let topic = topic()
@@ -334,6 +336,14 @@ private struct FuzzedMaster {
     try turn { core, _, actions in core.onRead(id, .read(answer.posts), more: answer.more, into: &actions) }
   }
 
+  private mutating func finishLookUp(failing: Bool) throws(Finding) {
+    guard let asked = lookUp else { return }
+    lookUp = nil
+    let found = failing ? nil : try? log.events(of: asked.requests, upTo: asked.upTo)
+    let outcome = found.map { ReadOutcome.read($0) } ?? .failed("no disk")
+    try turn { core, _, actions in core.onLookUp(outcome, into: &actions) }
+  }
+
   // MARK: Turns
 
   private mutating func turn(_ body: (inout MasterCore, Instant, inout [MasterAction]) -> Void) throws(Finding) {
@@ -364,10 +374,11 @@ private struct FuzzedMaster {
   private mutating func fallSilent() throws(Finding) {
     guard !isMisled else { return }
     var rounds = 0
-    while !hasExited, append != nil || catchUp != nil || !reads.isEmpty || !passwords.isEmpty {
+    while !hasExited, append != nil || catchUp != nil || lookUp != nil || !reads.isEmpty || !passwords.isEmpty {
       try finishAppend(failing: false)
       try finishCatchUp(failing: false)
       try finishRead(failing: false)
+      try finishLookUp(failing: false)
       try finishPassword()
       rounds += 1
       try hold(rounds < 10_000, "the log is asked for ever")
@@ -377,6 +388,7 @@ private struct FuzzedMaster {
       try finishAppend(failing: false)
       try finishCatchUp(failing: false)
       try finishRead(failing: false)
+      try finishLookUp(failing: false)
       try finishPassword()
     }
     guard !hasExited else { return }
@@ -424,6 +436,9 @@ private struct FuzzedMaster {
     case .read(let id, let query):
       try hold(!reads.contains { $0.id == id }, "two reads under one number")
       reads.append((id, query))
+    case .lookUp(let requests, let upTo):
+      try hold(lookUp == nil && !requests.isEmpty, "two look-ups at once, or one of nothing")
+      lookUp = (requests, upTo)
     case .broadcast(let events):
       let batch = LogBatch(events: events)
       try hold((try? Wire.decodeLogBatch(Wire.encode(batch))) == batch, "a commit that no master understands")
