@@ -72,4 +72,7 @@ public protocol EventLog: AnyObject {
   /// Brings the derived tables up to the head, at most `limit` events in one go, unless another process is at it.
   /// Returns whether there is more to do here.
   func index(limit: Int) throws(LogError) -> Bool
+
+  /// Lets go of what is kept only to be faster: for an instance that has nothing to do. The next call costs a little more.
+  func releaseMemory()
 }

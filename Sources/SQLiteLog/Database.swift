@@ -64,6 +64,11 @@ struct DatabaseFile {
     }
   }
 
+  /// Drops the connection's cache of pages.
+  func releaseMemory() {
+    try? access { _ = sqlite3_db_release_memory($0.sqliteConnection) }
+  }
+
   /// Whether nobody has put anything into the file yet.
   func isEmpty() throws(LogError) -> Bool {
     try access { try Int.fetchOne($0, sql: "SELECT count(*) FROM sqlite_master") == 0 }

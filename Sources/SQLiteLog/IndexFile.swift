@@ -108,6 +108,8 @@ final class IndexFile {
   /// Whether another process has put a new index in this one's place.
   var isReplaced: Bool { Self.inode(of: file.path) != inode }
 
+  func releaseMemory() { file.releaseMemory() }
+
   // MARK: Reading
 
   func watermark() throws(LogError) -> Watermark {

@@ -85,6 +85,8 @@ final class LogFile {
     return file
   }
 
+  func releaseMemory() { file.releaseMemory() }
+
   // MARK: Appending
 
   /// Appends `events`, or nothing.

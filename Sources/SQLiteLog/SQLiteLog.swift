@@ -66,6 +66,11 @@ public final class SQLiteLog: EventLog {
 
   public func head() throws(LogError) -> EventID { try log.head() }
 
+  public func releaseMemory() {
+    log.releaseMemory()
+    openIndex?.releaseMemory()
+  }
+
   // MARK: Posts
 
   public func posts(

@@ -29,6 +29,7 @@ import Testing
     }
 
     func checkpoint() throws(LogError) { made.signal() }
+    func releaseMemory() { log.releaseMemory() }
     func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {
       try log.read(after: position, limit: limit)
     }

@@ -130,8 +130,8 @@ final class CommitThread: Sendable {
   }
 }
 
-/// Reads older posts and looks up requests; between reads moves what was appended to its place, and brings the derived tables up to the log, if no other
-/// master is at it.
+/// Reads older posts and looks up requests; between reads moves what was appended to its place, and brings the derived tables up to the
+/// log, if no other master is at it.
 final class ReaderThread: Sendable {
   enum Job: Sendable {
     case read(ReadID, LogQuery)
@@ -247,7 +247,10 @@ final class ReaderThread: Sendable {
       if !isBehind {
         isIndexing = false
         lastIndexed = Clock.now()
-        if isCalm { tinysns_give_back_memory() }
+        if isCalm {
+          log.releaseMemory()
+          tinysns_give_back_memory()
+        }
       }
     }
   }
