@@ -31,6 +31,8 @@ package enum Defect: String, CaseIterable, Sendable {
   case acceptAnyPassword = "accept any password"
   /// Masters look at what a token says, and not at its seal.
   case acceptAnyToken = "accept any token"
+  /// The log tells of an old repeat another event than its own.
+  case lookUpAnotherEvent = "look up another event"
   case forgetADeadline = "forget a deadline"
   /// A slave's next life does not know that its master has just died, and starts it at once.
   case forgetTheDeath = "forget a master's death with its slave"

@@ -15,7 +15,8 @@ package enum Situation: Int, CaseIterable, Sendable {
   case powerCutLostACommit, powerCutToreACommit, powerCutKeptACommit, indexLost, indexSetBack
   case diskFull, diskFailed, appendWasBehind, commitsBecameOne, commitsGivenUp
   // Clients
-  case repeatedAtAnotherMaster, limitReached, slowReader, everybodyReconnected, visitorsCame, strangersGarbage
+  case repeatedAtAnotherMaster, oldRepeatLookedUp, limitReached, slowReader, everybodyReconnected, visitorsCame
+  case strangersGarbage
 }
 
 /// How often each situation was met.

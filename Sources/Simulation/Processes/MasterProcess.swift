@@ -511,7 +511,10 @@ final class MasterProcess: Process {
   private func lookUp(_ requests: [RequestID], upTo: EventID) {
     let outcome: ReadOutcome<[RequestID: EventID]>
     do throws(LogError) {
-      outcome = .read(try log.events(of: requests, upTo: upTo))
+      var events = try log.events(of: requests, upTo: upTo)
+      if !events.isEmpty { world.meet(.oldRepeatLookedUp) }
+      if world.defect == .lookUpAnotherEvent { events = events.mapValues(\.next) }
+      outcome = .read(events)
     } catch { outcome = .failed("\(error)") }
     onThread(after: .microseconds(20)) { [self] in
       enqueue(.callback { [self] in core.onLookUp(outcome, into: &actions) })

@@ -63,7 +63,7 @@ import Testing
     queue.noteAppended(commit, after: .milliseconds(40))
     (commit, count) = size()
     #expect(count == Limits.batchEvents)
-    queue.noteAppended(commit, after: .microseconds(6_500))
+    queue.noteAppended(commit, after: .microseconds(4_300))
     #expect(size().count == Limits.appendEvents)
   }
 }
