@@ -138,6 +138,12 @@ struct Comparison {
       plan.serverPid = pid
       return plan
     }
+    func note(_ report: LoadReport, _ name: String, _ me: inout Comparison) {
+      me.note("fanout \(watchers) \(name)", report.deliveryRate)
+      me.note(
+        "fanout \(watchers) \(name) cpu",
+        (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.deliveries, 1)))
+    }
     for (name, watchesAuthor) in [("ours", true), ("ours each", false)] {
       attempt("fan-out of Tiny SNS") { me in
         let cluster = try me.cluster()
@@ -146,29 +152,26 @@ struct Comparison {
         plan.watchesAuthor = watchesAuthor
         plan.inFlight = 10
         let report = try Bench.run(plan)
-        me.note("fanout \(watchers) \(name)", report.deliveryRate)
+        note(report, name, &me)
         me.note("fanout \(watchers) \(name) gaps", Double(report.gaps))
-        me.note(
-          "fanout \(watchers) \(name) cpu",
-          (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.deliveries, 1)))
       }
     }
     attempt("fan-out of libzmq") { me in
-      me.note("fanout \(watchers) zmq", try Bench.run(plan(.zmq, try PortCheck.freePort())).deliveryRate)
+      note(try Bench.run(plan(.zmq, try PortCheck.freePort())), "zmq", &me)
       var each = plan(.zmq, try PortCheck.freePort())
       each.topicEach = true
-      me.note("fanout \(watchers) zmq each", try Bench.run(each).deliveryRate)
+      note(try Bench.run(each), "zmq each", &me)
     }
     if Peer.redisPath != nil {
       attempt("fan-out of Redis") { me in
         let peer = try Peer.redis(in: me.folder, append: false)
-        me.note("fanout \(watchers) redis", try Bench.run(plan(.redis, peer.port, pid: peer.pid)).deliveryRate)
+        note(try Bench.run(plan(.redis, peer.port, pid: peer.pid)), "redis", &me)
       }
     }
     if Peer.natsPath != nil {
       attempt("fan-out of NATS") { me in
         let peer = try Peer.nats(in: me.folder)
-        me.note("fanout \(watchers) nats", try Bench.run(plan(.nats, peer.port, pid: peer.pid)).deliveryRate)
+        note(try Bench.run(plan(.nats, peer.port, pid: peer.pid)), "nats", &me)
       }
     }
   }
@@ -202,6 +205,8 @@ struct Comparison {
         plan.serverPid = peer.pid
         let report = try Bench.run(plan)
         me.note("post \(inFlight) redis", report.requestRate)
+        me.note(
+          "post \(inFlight) redis cpu", (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.requests, 1)))
         me.note("post \(inFlight) redis p50", report.times[0]?.p50_us ?? 0)
         me.note("post \(inFlight) redis p99", report.times[0]?.p99_us ?? 0)
       }
@@ -485,12 +490,17 @@ struct Comparison {
       for kind in kinds {
         let time = median("fanout \(watchers) \(kind.ours) cpu")
         for (index, peer) in kind.peers.enumerated() {
+          let theirTime = median("fanout \(watchers) \(peer.key) cpu")
+          let notes = [
+            index > 0 ? nil : time.map(processorLimit),
+            theirTime.map { "\(peer.name): \(BenchLine.short($0)) µs each" },
+          ]
           rows.append(
             Row(
               what: kind.what, goal: watchers == 1_000 && peer.least > 0 ? "≥ \(peer.least) ×" : "",
               ours: median("fanout \(watchers) \(kind.ours)"), peer: peer.name,
               theirs: median("fanout \(watchers) \(peer.key)"), holds: { $1 >= peer.least },
-              limit: index > 0 ? "" : time.map(processorLimit) ?? ""))
+              limit: notes.compactMap { $0 }.joined(separator: "; ")))
         }
       }
     }
