@@ -62,9 +62,10 @@ public protocol EventLog: AnyObject {
   /// The posts with these ids, in their order; ids that are no posts are left out.
   func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost]
 
-  /// As which events, no newer than `upTo`, these requests took effect. Told of each that is within its client's window at `upTo`, and not
-  /// necessarily of others. Costs the number of requests, and the events that the derived tables do not have.
-  func events(of requests: [RequestID], upTo: EventID) throws(LogError) -> [RequestID: EventID]
+  /// As which events these requests took effect: each as the given event or a later one, and no newer than `upTo`. Told of each that is within
+  /// its client's window at `upTo`, and not necessarily of others. Costs the number of requests; and for what the derived tables do not
+  /// have yet, the events back to the oldest of those asked for.
+  func events(of requests: [RequestID: EventID], upTo: EventID) throws(LogError) -> [RequestID: EventID]
 
   /// The newest state that the derived tables have. A master replays from there.
   func snapshot() throws(LogError) -> Snapshot

@@ -176,12 +176,11 @@ public final class MemoryLog: EventLog {
     }
   }
 
-  public func events(of requests: [RequestID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
+  public func events(of requests: [RequestID: EventID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
     try check()
-    let wanted = Set(requests)
     var events: [RequestID: EventID] = [:]
     for event in disk.durable.prefix(Int(clamping: upTo.rawValue)) {
-      if let request = event.request, wanted.contains(request) { events[request] = event.id }
+      if let request = event.request, let first = requests[request], event.id >= first { events[request] = event.id }
     }
     return events
   }

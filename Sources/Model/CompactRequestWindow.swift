@@ -18,6 +18,8 @@ public struct CompactRequestWindow: Sendable {
 
   /// Whose requests these are. Another account can't use the client id.
   public let account: AccountID
+  /// The first event that is known of the client, if there is one: all that the window tells of took effect as it or later.
+  public private(set) var firstEvent: EventID
   /// The newest event that the client caused, and its time.
   public private(set) var lastEvent: EventID
   public private(set) var lastTime: Timestamp
@@ -31,6 +33,7 @@ public struct CompactRequestWindow: Sendable {
 
   public init(account: AccountID) {
     self.account = account
+    firstEvent = .max
     lastEvent = .zero
     lastTime = .zero
     newest = 0
@@ -56,6 +59,7 @@ public struct CompactRequestWindow: Sendable {
 
   /// Notes that request `number` took effect as `event`.
   public mutating func record(_ number: UInt64, as event: EventID, at time: Timestamp) {
+    firstEvent = min(firstEvent, event)
     lastEvent = max(lastEvent, event)
     lastTime = max(lastTime, time)
     if number > newest {

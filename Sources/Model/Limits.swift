@@ -124,6 +124,8 @@ public enum Limits {
   public static let newestPerAuthor = 20
   /// Reads of older pages that may wait at one master.
   public static let readsWaiting = 4_096
+  /// Repeated requests that may wait at one master until the log tells as which events they took effect.
+  public static let repeatsWaiting = 65_536
 
   // MARK: Queues of a socket
 

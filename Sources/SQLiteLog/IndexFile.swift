@@ -176,8 +176,10 @@ final class IndexFile {
     }
   }
 
-  /// As which events these requests took effect, of those that are within their clients' windows at the watermark.
-  func events(of requests: [RequestID]) throws(LogError) -> (watermark: EventID, events: [RequestID: EventID]) {
+  /// What the clients' windows at the watermark tell of these requests.
+  func outcomes(
+    of requests: some Sequence<RequestID>
+  ) throws(LogError) -> (watermark: EventID, outcomes: [RequestID: RequestWindow.Outcome]) {
     try file.access { database in
       try database.beginTransaction(.deferred)
       defer { try? database.commit() }
@@ -185,17 +187,15 @@ final class IndexFile {
       let rows = try database.rows(
         "SELECT client, account, lastEvent, lastTime, entries FROM clients WHERE client = ?1")
       defer { rows.reset() }
-      var events: [RequestID: EventID] = [:]
+      var outcomes: [RequestID: RequestWindow.Outcome] = [:]
       for (client, numbers) in Dictionary(grouping: requests, by: \.client) {
         rows.reset()
         rows.bind(Int64(bitPattern: client.rawValue), at: 1)
         guard try rows.step() else { continue }
         let window = try window(in: rows)
-        for request in numbers {
-          if case .done(let event) = window.outcome(of: request.number) { events[request] = event }
-        }
+        for request in numbers { outcomes[request] = window.outcome(of: request.number) }
       }
-      return (watermark, events)
+      return (watermark, outcomes)
     }
   }
 

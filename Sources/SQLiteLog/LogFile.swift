@@ -236,26 +236,27 @@ final class LogFile {
     }
   }
 
-  /// The newest events in `low` < id ≤ `high` that these requests took effect as, of those that have one there.
+  /// The newest events in `low` < id ≤ `high` that these requests took effect as, none before the given one, of those that have one there.
   func events(
-    of requests: Set<RequestID>, after low: EventID, upTo high: EventID
+    of requests: [RequestID: EventID], after low: EventID, upTo high: EventID
   ) throws(LogError) -> [RequestID: EventID] {
-    guard low < high, !requests.isEmpty else { return [:] }
+    guard let first = requests.values.min(), max(first, low.next) <= high else { return [:] }
     return try file.access { database in
       let rows = try database.rows(
         """
         SELECT \(EventRow.columns) FROM events WHERE id > ?1 AND id <= ?2 AND client IS NOT NULL ORDER BY id DESC
         """)
       defer { rows.reset() }
-      rows.bind(low, at: 1)
+      rows.bind(max(first.stored - 1, low.stored), at: 1)
       rows.bind(high, at: 2)
       var events: [RequestID: EventID] = [:]
       while events.count < requests.count, try rows.step() {
-        guard let request = EventRow.request(in: rows), requests.contains(request), events[request] == nil else {
-          continue
-        }
+        let event = EventID(stored: rows.integer(0))
+        guard let request = EventRow.request(in: rows), let first = requests[request], event >= first,
+          events[request] == nil
+        else { continue }
         try EventRow.verify(rows, path: path)
-        events[request] = EventID(stored: rows.integer(0))
+        events[request] = event
       }
       return events
     }

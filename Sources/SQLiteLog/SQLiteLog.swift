@@ -133,26 +133,28 @@ public final class SQLiteLog: EventLog {
 
   // MARK: Requests
 
-  public func events(of requests: [RequestID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
+  public func events(of requests: [RequestID: EventID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
     guard !requests.isEmpty else { return [:] }
-    var missing = Set(requests)
-    guard let index = readableIndex() else { return try log.events(of: missing, after: .zero, upTo: upTo) }
+    guard let index = readableIndex() else { return try log.events(of: requests, after: .zero, upTo: upTo) }
     let watermark: EventID
-    let indexed: [RequestID: EventID]
-    do { (watermark, indexed) = try index.events(of: requests) } catch {
+    let outcomes: [RequestID: RequestWindow.Outcome]
+    do { (watermark, outcomes) = try index.outcomes(of: requests.keys) } catch {
       isIndexDamaged = true
-      return try log.events(of: missing, after: .zero, upTo: upTo)
+      return try log.events(of: requests, after: .zero, upTo: upTo)
     }
-    // A client that was let go may have used a number anew: the newest event counts.
-    var events = try log.events(of: missing, after: watermark, upTo: upTo)
-    missing.subtract(events.keys)
-    // Rows of the index have no checksums; those of the log have.
-    for (request, event) in indexed where event <= upTo && missing.contains(request) {
+    var events: [RequestID: EventID] = [:]
+    for (request, outcome) in outcomes {
+      // An earlier event is one of a client that was let go since, and may have used the number anew.
+      guard case .done(let event) = outcome, event <= upTo, event >= requests[request]! else { continue }
+      // Rows of the index have no checksums; those of the log have.
       if try log.request(of: event) == request { events[request] = event } else { isIndexDamaged = true }
     }
-    missing.subtract(events.keys)
-    // An index that is ahead of `upTo` may have let them go. Another one has lost them, or they have never taken effect.
-    if !missing.isEmpty, isIndexDamaged || watermark <= upTo {
+    var missing = requests.filter { events[$0.key] == nil }
+    let newer = try log.events(of: missing, after: watermark, upTo: upTo)
+    events.merge(newer) { event, _ in event }
+    // An index that is ahead of `upTo` may have let go of them; one that is not has lost them, but for those that had left their window.
+    missing = missing.filter { newer[$0.key] == nil && outcomes[$0.key] != .tooOld }
+    if isIndexDamaged || watermark <= upTo {
       let lost = try log.events(of: missing, after: .zero, upTo: min(watermark, upTo))
       if !lost.isEmpty { isIndexDamaged = true }
       events.merge(lost) { event, _ in event }

@@ -138,6 +138,11 @@ extension EventLog {
     }
   }
 
+  /// Events of requests that may have taken effect at any time.
+  func events(of requests: some Sequence<RequestID>, upTo: EventID) throws(LogError) -> [RequestID: EventID] {
+    try events(of: Dictionary(requests.map { ($0, .zero) }) { first, _ in first }, upTo: upTo)
+  }
+
   func indexAll(limit: Int = 1_000) throws {
     while try index(limit: limit) {}
   }

@@ -171,15 +171,19 @@ import Testing
 
     var random = RandomSource.seeded(15)
     let all = history.events.compactMap(\.request)
-    #expect(try log.events(of: [], upTo: .max).isEmpty)
+    #expect(try log.events(of: [:], upTo: .max).isEmpty)
     for count in [1, 2, 40, all.count] {
-      let asked = all.shuffled(using: &random).prefix(count)
-      let unknown = RequestID(client: all[0].client, number: 1_000_000)
+      // Some numbers were used twice: the later event counts.
+      let events = expectedEvents(history, of: all.shuffled(using: &random).prefix(count), upTo: history.head)
       for upTo in [history.head, .max] {
-        #expect(try log.events(of: asked + [unknown], upTo: upTo) == expectedEvents(history, of: asked, upTo: upTo))
+        #expect(try log.events(of: events, upTo: upTo) == events)
+        var asked = events
+        asked[RequestID(client: all[0].client, number: 1_000_000)] = .zero
+        #expect(try log.events(of: asked, upTo: upTo) == events)
+        #expect(try log.events(of: events.mapValues(\.next), upTo: upTo).isEmpty)
       }
     }
-    // Some numbers were used twice: where the index is ahead, it knows the later event alone.
+    // Where the index is ahead, it knows the later event alone.
     let once = Dictionary(grouping: all, by: \.self).filter { $0.value.count == 1 }.map(\.key)
     for upTo in [0, 1, 700, 1_999, 2_000, 2_001, 2_999].map({ EventID($0) }) {
       #expect(try log.events(of: once, upTo: upTo) == expectedEvents(history, of: once, upTo: upTo))
@@ -230,7 +234,22 @@ import Testing
     history.addPost(by: 0, "anew", request: request, after: Limits.repeatMilliseconds + 1)
     try log.append(history)
     if indexesAll { try log.indexAll() }
-    #expect(try log.events(of: [request], upTo: history.head) == [request: history.head])
+    #expect(try log.events(of: [request: history.head], upTo: history.head) == [request: history.head])
+  }
+
+  @Test(arguments: Backend.allCases)
+  func goesOnWithoutItsCaches(_ backend: Backend) throws {
+    let log = try makePlace(backend).open()
+    var history = History(seed: 18)
+    for _ in 0..<3 {
+      history.addMixed(300)
+      try log.append(history)
+      log.releaseMemory()
+      #expect(try log.read(after: .zero, limit: 1_000) == history.events)
+      try log.indexAll()
+      log.releaseMemory()
+      expectEqual(try log.snapshot(), history.state(at: history.events.count))
+    }
   }
 
   // MARK: The derived tables

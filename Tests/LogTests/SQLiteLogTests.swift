@@ -224,6 +224,23 @@ import Testing
     expectEqual(try log.snapshot(), history.state(at: 400))
   }
 
+  /// What has left a client's window is not looked for in all of the log, and the index is not blamed for it.
+  @Test func whatHasLeftItsWindowIsNotLost() throws {
+    let client = ClientID(.max)
+    for number in 1...Limits.repeatWindow + 10 {
+      history.addPost(by: 0, "x", request: RequestID(client: client, number: number))
+    }
+    try fill()
+    let log = try SQLiteLog(folder: folder.path)
+    let left = RequestID(client: client, number: 10)
+    #expect(try log.events(of: [left], upTo: history.head).isEmpty)
+    let before = try FileManager.default.attributesOfItem(atPath: path("index.db"))[.systemFileNumber] as? Int
+    history.addPost(by: 0, "one more")
+    try log.append(history)
+    try log.indexAll()
+    #expect(try FileManager.default.attributesOfItem(atPath: path("index.db"))[.systemFileNumber] as? Int == before)
+  }
+
   /// Nobody is told that a request took effect by a damaged event.
   @Test(arguments: [false, true])
   func aDamagedEventIsNoRequests(isIndexed: Bool) throws {

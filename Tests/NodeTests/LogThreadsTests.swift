@@ -40,7 +40,7 @@ import Testing
       try log.posts(by: authors, in: range, upTo: upTo, limit: limit)
     }
     func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] { try log.posts(withIDs: ids) }
-    func events(of requests: [RequestID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
+    func events(of requests: [RequestID: EventID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
       try log.events(of: requests, upTo: upTo)
     }
     func snapshot() throws(LogError) -> Snapshot { try log.snapshot() }

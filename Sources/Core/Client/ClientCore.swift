@@ -790,7 +790,7 @@ public struct ClientCore: Sendable {
       if case .refused(let refusal) = reply.body, refusal.code == .storage || refusal.code == .limit,
         request.timesSent > 1
       {
-        // This master did nothing. A former one, hung with the request in its queue, may do it yet when it wakes.
+        // This master did nothing now. A former one may have done it, or, hung with the request in its queue, may do it yet when it wakes.
         actions.append(.finish(token, .timedOut(mayHaveHappened: true)))
       } else {
         actions.append(.finish(token, .reply(reply.body)))

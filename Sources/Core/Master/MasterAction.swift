@@ -20,8 +20,9 @@ public enum MasterAction: Hashable, Sendable {
   case catchUp(after: EventID)
   /// Read older posts; answer with `onRead`.
   case read(ReadID, LogQuery)
-  /// Look up as which events, up to that one, these requests took effect; answer with `onLookUp`. At most one is under way.
-  case lookUp([RequestID], upTo: EventID)
+  /// Look up as which events these requests took effect, each not before its event and up to `upTo`; answer with `onLookUp`. At most one is
+  /// under way.
+  case lookUp([RequestID: EventID], upTo: EventID)
   /// Publish commits to the other masters.
   case broadcast([Event])
   case toRouter(RouterRequest)

@@ -527,18 +527,13 @@ public struct MasterCore: Sendable {
       refuse(number, peer, .invalid, "requests are numbered from 1", into: &actions)
       return
     }
-    guard mayWait(number, peer, into: &actions) else { return }
-    waiting.append(
-      Waiting(peer: peer, number: number, client: session.client, account: session.account, work: work))
-  }
-
-  /// Counts a request that waits for the log; refuses it if too many do.
-  mutating func mayWait(_ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]) -> Bool {
     guard requestsWaiting < Limits.requestsWaiting else {
       refuse(number, peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
-      return false
+      return
     }
-    return beginRequest(number, of: peer, into: &actions)
+    guard beginRequest(number, of: peer, into: &actions) else { return }
+    waiting.append(
+      Waiting(peer: peer, number: number, client: session.client, account: session.account, work: work))
   }
 
   /// Counts a request that can't be answered at once; refuses it if its connection has too many of them.
@@ -690,7 +685,7 @@ public struct MasterCore: Sendable {
   // MARK: Commits
 
   /// How many requests wait for the log, ordered or not.
-  var requestsWaiting: Int { waiting.count + requestsUnderWay + repeats.count }
+  var requestsWaiting: Int { waiting.count + requestsUnderWay }
 
   /// The end of a turn: all that waits goes to the log.
   ///
@@ -731,15 +726,46 @@ public struct MasterCore: Sendable {
     }
   }
 
-  /// Repeats that wait are looked up together: one reading of the log's newest part serves all that came while it was done.
-  private mutating func lookUp(into actions: inout [MasterAction]) {
-    guard repeatsUnderWay == 0, !repeats.isEmpty else { return }
-    repeatsUnderWay = min(repeats.count, Limits.readEvents)
-    actions.append(.lookUp(repeats.prefix(repeatsUnderWay).map(\.request), upTo: state.head))
+  /// Has a repeat that was counted wait for a look-up, unless too many do. They are not counted among those that wait for commits: a log that
+  /// is slow to read refuses no post.
+  mutating func addRepeat(_ known: Repeat, into actions: inout [MasterAction]) {
+    guard repeats.count < Limits.repeatsWaiting else {
+      endRequest(of: known.peer)
+      refuse(
+        known.request.number, known.peer, .limit, "too many requests are waiting", retryAfter: 100, into: &actions)
+      return
+    }
+    repeats.append(known)
   }
 
-  /// The log was asked as which events requests took effect. What it does not tell has left the client's window meanwhile: another
-  /// master has got further than this one.
+  /// Repeats that wait are looked up together: one reading of the log's newest part serves all that came while it was done. What has left its
+  /// client's window while it waited is not asked for: the log may have let go of it.
+  private mutating func lookUp(into actions: inout [MasterAction]) {
+    while repeatsUnderWay == 0, !repeats.isEmpty {
+      let next = repeats.prefix(Limits.readEvents)
+      repeats.removeFirst(next.count)
+      var asked: [Repeat] = []
+      var firstEvents: [RequestID: EventID] = [:]
+      for known in next {
+        if state.requests.outcome(of: known.request) == .doneEarlier,
+          let window = state.requests[known.request.client]
+        {
+          asked.append(known)
+          firstEvents[known.request] = window.firstEvent
+        } else {
+          endRequest(of: known.peer)
+          reply(.refused(.tooOld(known.request.number)), known.request.number, known.peer, into: &actions)
+        }
+      }
+      guard !asked.isEmpty else { continue }
+      repeats.insert(contentsOf: asked, at: 0)
+      repeatsUnderWay = asked.count
+      actions.append(.lookUp(firstEvents, upTo: state.head))
+    }
+  }
+
+  /// The log was asked as which events requests took effect. What it does not tell has left the client's window meanwhile: a master that has
+  /// got further than this one has let go of it in the derived tables.
   public mutating func onLookUp(_ outcome: ReadOutcome<[RequestID: EventID]>, into actions: inout [MasterAction]) {
     // When the server was told to stop, they were answered.
     let asked = repeats.prefix(repeatsUnderWay)
@@ -819,7 +845,7 @@ public struct MasterCore: Sendable {
   }
 
   private mutating func tellMasters(of events: [Event], at now: Instant, into actions: inout [MasterAction]) {
-    // Alone: whoever comes reads the log first.
+    // Alone: whoever comes reads the log first, and whom the router has forgotten for a moment looks there within a second.
     guard roster?.members.allSatisfy({ $0.master == master }) != true else { return }
     if let last = untold.last, last.id.next != events[0].id || untold.count + events.count > Limits.batchEvents {
       broadcast(at: now, into: &actions)
@@ -846,7 +872,7 @@ public struct MasterCore: Sendable {
       return
     }
     if case .lookUp = answer {
-      repeats.append(Repeat(request))
+      addRepeat(Repeat(request), into: &actions)
       return
     }
     endRequest(of: request.peer)

@@ -12,6 +12,7 @@ public struct MasterLoad: Hashable, Sendable {
   /// Logins that wait until the log has been read.
   public var loginsWaiting: Int
   public var readsWaiting: Int
+  public var repeatsWaiting: Int
   /// Of the session that watches most.
   public var topicsPerSession: Int
 
@@ -23,6 +24,7 @@ public struct MasterLoad: Hashable, Sendable {
       ("requests waiting", requestsWaiting, Limits.requestsWaiting),
       ("logins waiting", loginsWaiting, Limits.sessions),
       ("reads waiting", readsWaiting, Limits.readsWaiting),
+      ("repeats waiting", repeatsWaiting, Limits.repeatsWaiting),
       ("topics of one session", topicsPerSession, Limits.topicsPerSession),
     ]
     return all.first { $0.1 > $0.2 }.map { ($0.0, $0.1) }
@@ -34,7 +36,7 @@ extension MasterCore {
   public var load: MasterLoad {
     MasterLoad(
       sessions: sessions.count, requestsInFlight: inFlight.values.max() ?? 0, requestsWaiting: requestsWaiting,
-      loginsWaiting: held.count, readsWaiting: reads.count,
+      loginsWaiting: held.count, readsWaiting: reads.count, repeatsWaiting: repeats.count,
       topicsPerSession: sessions.values.reduce(0) { max($0, $1.topics.count) })
   }
 }

@@ -443,8 +443,7 @@ extension MasterCore {
       reply(.done(event), number, peer, into: &actions)
       return
     case .doneEarlier:
-      guard mayWait(number, peer, into: &actions) else { return }
-      repeats.append(Repeat(peer: peer, request: id))
+      if beginRequest(number, of: peer, into: &actions) { addRepeat(Repeat(peer: peer, request: id), into: &actions) }
       return
     case .unknown, .tooOld: break
     }

@@ -135,7 +135,8 @@ final class CommitThread: Sendable {
 final class ReaderThread: Sendable {
   enum Job: Sendable {
     case read(ReadID, LogQuery)
-    case lookUp([RequestID], upTo: EventID)
+    /// There is something to look up.
+    case lookUp
     case checkpoint
     /// The log has grown, which was waited for.
     case grown
@@ -162,6 +163,15 @@ final class ReaderThread: Sendable {
     }
   }
 
+  /// What is to be looked up.
+  private final class LookUps: Sendable {
+    typealias LookUp = (requests: [RequestID: EventID], upTo: EventID)
+    private let waiting = Mutex<[LookUp]>([])
+
+    func put(_ lookUp: LookUp) { waiting.withLock { $0.append(lookUp) } }
+    func takeAll() -> [LookUp] { waiting.withLock { exchange(&$0, with: []) } }
+  }
+
   /// Something that one thread waits for and another does.
   private final class Flag: Sendable {
     private let isSet = Atomic(false)
@@ -180,14 +190,15 @@ final class ReaderThread: Sendable {
   private static let indexEvents = 16_384
 
   private let jobs = Mailbox<Job>()
+  private let lookUps = LookUps()
   private let growth = Growth()
   /// A checkpoint was asked for and has not been made.
   private let awaitsCheckpoint = Flag()
   private let thread: WorkerThread
 
   init(open: @escaping LogOpener, results: Mailbox<LogResult>) {
-    let (jobs, growth, flag) = (jobs, growth, awaitsCheckpoint)
-    thread = WorkerThread { Self.run(open, jobs, growth, flag, results) }
+    let (jobs, lookUps, growth, flag) = (jobs, lookUps, growth, awaitsCheckpoint)
+    thread = WorkerThread { Self.run(open, jobs, lookUps, growth, flag, results) }
   }
 
   /// Has a checkpoint made. Costs next to nothing while one is awaited.
@@ -196,7 +207,12 @@ final class ReaderThread: Sendable {
   }
 
   func read(_ id: ReadID, _ query: LogQuery) { jobs.put(.read(id, query)) }
-  func lookUp(_ requests: [RequestID], upTo: EventID) { jobs.put(.lookUp(requests, upTo: upTo)) }
+
+  /// Looks up requests before anything else: whoever repeats one has waited for its answer already.
+  func lookUp(_ requests: [RequestID: EventID], upTo: EventID) {
+    lookUps.put((requests, upTo))
+    jobs.put(.lookUp)
+  }
 
   /// The log has grown. Costs next to nothing while the thread knows that it is behind.
   func noteGrowth() {
@@ -209,7 +225,8 @@ final class ReaderThread: Sendable {
   }
 
   private static func run(
-    _ open: LogOpener, _ jobs: Mailbox<Job>, _ growth: Growth, _ awaitsCheckpoint: Flag, _ results: Mailbox<LogResult>
+    _ open: LogOpener, _ jobs: Mailbox<Job>, _ lookUps: LookUps, _ growth: Growth, _ awaitsCheckpoint: Flag,
+    _ results: Mailbox<LogResult>
   ) {
     let log: any EventLog
     do throws(LogError) { log = try open() } catch {
@@ -226,9 +243,10 @@ final class ReaderThread: Sendable {
         return
       }
       for job in batch {
+        for (requests, upTo) in lookUps.takeAll() { results.put(lookUp(requests, upTo: upTo, in: log)) }
         switch job {
         case .read(let id, let query): results.put(answer(id, query, from: log))
-        case .lookUp(let requests, let upTo): results.put(lookUp(requests, upTo: upTo, in: log))
+        case .lookUp: break
         case .checkpoint:
           // Should it fail, the next one is tried when the log has grown by a quarter; no commit fails because of it.
           try? log.checkpoint()
@@ -273,7 +291,7 @@ final class ReaderThread: Sendable {
     }
   }
 
-  private static func lookUp(_ requests: [RequestID], upTo: EventID, in log: any EventLog) -> LogResult {
+  private static func lookUp(_ requests: [RequestID: EventID], upTo: EventID, in log: any EventLog) -> LogResult {
     do throws(LogError) {
       return .lookedUp(.read(try log.events(of: requests, upTo: upTo)))
     } catch {

@@ -508,7 +508,7 @@ final class MasterProcess: Process {
     readDone()
   }
 
-  private func lookUp(_ requests: [RequestID], upTo: EventID) {
+  private func lookUp(_ requests: [RequestID: EventID], upTo: EventID) {
     let outcome: ReadOutcome<[RequestID: EventID]>
     do throws(LogError) {
       var events = try log.events(of: requests, upTo: upTo)

@@ -99,6 +99,13 @@ final class BenchCluster: @unchecked Sendable {
     deployment.folder.knownNames().compactMap { name in deployment.folder.owner(of: name).map { (name, $0) } }
   }
 
+  /// Processor time of all masters but the available one so far, in seconds.
+  var standbysTime: Double {
+    guard let available = try? available().pid else { return 0 }
+    return pids().filter { $0.name.hasPrefix("master-") && $0.pid != available }
+      .reduce(0) { $0 + ProcessFigures.cpuSeconds($1.pid) }
+  }
+
   /// A plan for the available master.
   func plan(_ scenario: LoadPlan.Scenario, label: String, seconds: Double) throws -> LoadPlan {
     let master = try available()

@@ -95,10 +95,10 @@ final class ModelLog {
   }
 
   /// As which events requests took effect.
-  func events(of requests: [RequestID], upTo position: EventID) -> [RequestID: EventID] {
+  func events(of requests: [RequestID: EventID], upTo position: EventID) -> [RequestID: EventID] {
     var found: [RequestID: EventID] = [:]
     for event in events.prefix(Int(position.rawValue)) {
-      if let request = event.request, requests.contains(request) { found[request] = event.id }
+      if let request = event.request, let first = requests[request], event.id >= first { found[request] = event.id }
     }
     return found
   }

@@ -33,7 +33,7 @@ final class TestMaster {
   private var lastCommitted = EventID.zero
   private(set) var catchUp: EventID?
   private(set) var reads: [(id: ReadID, query: LogQuery)] = []
-  private(set) var lookUp: (requests: [RequestID], upTo: EventID)?
+  private(set) var lookUp: (requests: [RequestID: EventID], upTo: EventID)?
   private(set) var mesh: [RosterMember] = []
   /// Passwords that are to be hashed or looked at.
   private(set) var passwords: [(id: PasswordJobID, job: PasswordJob)] = []

@@ -335,7 +335,8 @@ import Testing
     for number in 10...40 as ClosedRange<UInt64> { master.ask(.post(text: "x"), number: number, from: 1) }
     let head = master.log.head
     master.send(change, number: 9, from: 1)
-    #expect(master.lookUp?.requests == [RequestID(client: ClientID(1_001), number: 9)] && master.passwords.isEmpty)
+    #expect(master.lookUp?.requests.keys.first == RequestID(client: ClientID(1_001), number: 9))
+    #expect(master.passwords.isEmpty)
     master.settle()
     #expect(master.told(1).last == first && master.log.head == head)
     master.send(change, number: 9, from: 1)

@@ -182,6 +182,20 @@ import Testing
     #expect(master.broadcasts.dropFirst(before).map(\.count) == [1, 2])
   }
 
+  /// Nobody is there to be told; whoever comes hears of the next commit.
+  @Test func aLoneMasterTellsNobody() {
+    let master = served()
+    master.pass(.seconds(1))
+    master.hear(.roster(TestMaster.roster(1, ["master-1"], available: "master-1")))
+    let before = master.broadcasts.count
+    post("1", at: master)
+    master.pass(.seconds(1))
+    #expect(master.broadcasts.count == before)
+    master.hear(.roster(TestMaster.roster(2, ["master-1", "master-2"], available: "master-1")))
+    post("2", at: master)
+    #expect(master.broadcasts.dropFirst(before).map { $0.map(\.id) } == [[master.log.head]])
+  }
+
   @Test func commitsAreToldAtOnceWhereAllMastersServe() {
     let master = TestMaster.serving(assignment: .spread)
     master.login("alice", client: 1_001, from: 1)
@@ -423,8 +437,8 @@ import Testing
     master.send(.post(text: "11"), number: 11, from: 1)
     let told = master.told(1).count
     let asked = try #require(master.lookUp)
-    #expect(asked.requests == [RequestID(client: ClientID(1_001), number: 11)] && asked.upTo == EventID(44))
-    #expect(master.core.inFlight[1] == 1 && master.core.requestsWaiting == 1)
+    #expect(asked.requests == [RequestID(client: ClientID(1_001), number: 11): EventID(5)])
+    #expect(asked.upTo == EventID(44) && master.core.inFlight[1] == 1 && master.core.repeats.count == 1)
     // Others do not wait for it.
     master.send(.post(text: "50"), number: 50, from: 1)
     master.send(.post(text: "new"), number: 51, from: 1)
@@ -434,7 +448,7 @@ import Testing
     let events = [44, 45, 5, 5].map { EventID($0) }
     #expect(master.told(1).dropFirst(told).map(done) == events)
     #expect(master.log.head == EventID(45))
-    #expect(master.core.inFlight.isEmpty && master.core.requestsWaiting == 0)
+    #expect(master.core.inFlight.isEmpty && master.core.repeats.isEmpty)
     master.expectAllAnswered()
   }
 
@@ -457,11 +471,11 @@ import Testing
     other.expectAllAnswered()
   }
 
-  /// No more are under way than may wait for commits; who is refused for that is to try again soon.
+  /// Who is refused because too many wait is to try again soon. Posts do not wait for that.
   @Test func lookUpsAreBounded() {
     let log = ModelLog()
     log.commit(.accountCreated(AccountID(0), name: "alice"))
-    let sessions = UInt64(Limits.requestsWaiting / Limits.requestsInFlight)
+    let sessions = UInt64(Limits.repeatsWaiting / Limits.requestsInFlight)
     for client in 1...sessions + 1 {
       log.commit(.posted(AccountID(0), text: ""), request: RequestID(client: ClientID(client), number: 1))
       log.commit(.posted(AccountID(0), text: ""), request: RequestID(client: ClientID(client), number: 40))
@@ -475,7 +489,8 @@ import Testing
         master.send(.post(text: "x"), number: 1, from: PeerID(UInt32(client)))
       }
     }
-    #expect(master.core.requestsWaiting == Limits.requestsWaiting && master.core.load.firstBeyondItsLimit == nil)
+    #expect(master.core.repeats.count == Limits.repeatsWaiting && master.core.load.firstBeyondItsLimit == nil)
+    #expect(master.core.requestsWaiting == 0)
     master.send(.post(text: "x"), number: 1, from: 1)
     #expect(code(master.told(1).last!) == .limit)
     let last = PeerID(UInt32(sessions + 1))
@@ -485,10 +500,18 @@ import Testing
       return
     }
     #expect(refusal.retryAfter == 100)
+    let head = log.head
+    // All of that was a moment ago.
+    master.wall = log.time
+    master.send(.post(text: "new"), number: 41, from: last)
+    master.finishCommit()
+    #expect(master.told(last).last == .done(head.next))
     master.finishLookUp()
-    #expect(master.lookUp?.requests.count == Limits.readEvents)
+    // One of the first session's repeats was looked up before.
+    #expect(master.lookUp?.requests.count == Limits.readEvents / Limits.requestsInFlight + 1)
+    #expect(master.core.repeats.count == Limits.repeatsWaiting - 1)
     master.settle()
-    #expect(master.ask(.post(text: "x"), number: 1, from: last) == .done(EventID(log.head.rawValue - 1)))
+    #expect(master.ask(.post(text: "x"), number: 1, from: last) == .done(EventID(head.rawValue - 1)))
     master.expectAllAnswered()
   }
 
@@ -499,6 +522,20 @@ import Testing
     #expect(code(master.told(1).last!) == .storage)
     #expect(master.ask(.follow(name: "bob"), number: 11, from: 1) == .done(EventID(5)))
     #expect(master.log.following(of: AccountID(0)) == [])
+    master.expectAllAnswered()
+  }
+
+  /// What leaves the window while it waits is not asked for.
+  @Test func anOldRepeatThatLeavesTheWindowWhileItWaitsIsTooOld() {
+    let master = servedLong()
+    master.send(.post(text: "11"), number: 11, from: 1)
+    master.send(.post(text: "12"), number: 12, from: 1)
+    master.send(.post(text: "far on"), number: 12 + Limits.repeatWindow, from: 1)
+    master.finishCommit()
+    master.finishLookUp()
+    #expect(master.lookUp == nil && master.core.repeats.isEmpty)
+    #expect(master.told(1).suffix(2).first == .done(EventID(5)) && code(master.told(1).last!) == .tooOld)
+    #expect(master.core.inFlight.isEmpty)
     master.expectAllAnswered()
   }
 

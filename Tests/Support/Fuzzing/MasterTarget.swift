@@ -71,7 +71,7 @@ private struct FuzzedMaster {
   private var catchUp: EventID?
   private var passwords: [(id: PasswordJobID, job: PasswordJob)] = []
   private var reads: [(id: ReadID, query: LogQuery)] = []
-  private var lookUp: (requests: [RequestID], upTo: EventID)?
+  private var lookUp: (requests: [RequestID: EventID], upTo: EventID)?
   private var topics: [Topic: UInt64] = [:]
   private var mesh: Set<RosterMember> = []
   private var hasExited = false
