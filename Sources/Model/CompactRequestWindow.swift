@@ -75,10 +75,7 @@ public struct CompactRequestWindow: Sendable {
     if newest - number < slots { words[slot(of: number)] = event.rawValue }
   }
 
-  /// Written without a sum: numbers are the client's own, up to the greatest.
-  private func isTooOld(_ number: UInt64) -> Bool {
-    newest >= Limits.repeatWindow && number <= newest - Limits.repeatWindow
-  }
+  private func isTooOld(_ number: UInt64) -> Bool { RequestWindow.isTooOld(number, newest: newest) }
 
   // MARK: The rings
 

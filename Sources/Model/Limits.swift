@@ -72,7 +72,7 @@ public enum Limits {
   public static let sessionsPerAccount = 4_096
   /// Requests that a session may have unanswered.
   public static let requestsInFlight = 1_024
-  /// Requests of all sessions that may wait for a commit, or until the log tells what became of them.
+  /// Requests of all sessions that may wait for a commit.
   public static let requestsWaiting = 65_536
   /// Timelines that a session may watch at once.
   public static let topicsPerSession = 16

@@ -86,8 +86,11 @@ public struct RequestWindow: Hashable, Sendable {
     slots[slot(number)] = event.rawValue <= base ? 0 : UInt32(event.rawValue - base)
   }
 
-  /// Written without a sum: numbers are the client's own, up to the greatest.
-  private func isTooOld(_ number: UInt64) -> Bool {
+  private func isTooOld(_ number: UInt64) -> Bool { Self.isTooOld(number, newest: newest) }
+
+  /// Whether `number` is below the window of a client whose greatest number is `newest`. Written without a sum: numbers are the client's own,
+  /// up to the greatest.
+  static func isTooOld(_ number: UInt64, newest: UInt64) -> Bool {
     newest >= Limits.repeatWindow && number <= newest - Limits.repeatWindow
   }
 

@@ -24,7 +24,7 @@ enum EventRow {
     """
 
   static let columns = "id, time, client, number, kind, account, other, text, checksum"
-  static let columnCount = 9
+  static let columnCount = columns.split(separator: ",").count
 
   enum Kind {
     static let accountCreated: Int64 = 1

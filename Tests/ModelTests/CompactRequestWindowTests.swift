@@ -35,6 +35,7 @@ import Testing
       #expect(window.outcome(of: number) == expected)
     }
     #expect(window.outcome(of: newest + 1) == .unknown)
+    #expect(window.firstEvent == EventID(1))
     #expect(window.lastEvent == EventID(newest) && window.lastTime == Timestamp(milliseconds: Int64(newest - 1)))
   }
 
@@ -136,6 +137,7 @@ import Testing
       guard step % 100 == 0, newest > 0, !isSpread else { continue }
       let loaded = CompactRequestWindow(full)
       #expect(loaded.newest == window.newest && loaded.account == account)
+      #expect(loaded.firstEvent == full.entries.map(\.event).min())
       #expect(loaded.lastEvent == window.lastEvent && loaded.lastTime == window.lastTime)
       for asked in max(1, newest - min(newest, 1_100))...newest + 20 {
         #expect(loaded.outcome(of: asked) == expected(asked))

@@ -14,9 +14,14 @@ import Testing
   private final class Probe: EventLog {
     private let log = MemoryLog(disk: MemoryDisk())
     private let made: DispatchSemaphore
+    /// Told of each read of posts, which waits for the other.
+    private let reads: (begun: DispatchSemaphore, mayEnd: DispatchSemaphore)?
     private var hasAppended = false
 
-    init(_ made: DispatchSemaphore) { self.made = made }
+    init(_ made: DispatchSemaphore, reads: (begun: DispatchSemaphore, mayEnd: DispatchSemaphore)? = nil) {
+      self.made = made
+      self.reads = reads
+    }
 
     func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult {
       hasAppended = true
@@ -39,7 +44,11 @@ import Testing
     ) throws(LogError) -> (posts: [StoredPost], more: Bool) {
       try log.posts(by: authors, in: range, upTo: upTo, limit: limit)
     }
-    func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] { try log.posts(withIDs: ids) }
+    func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] {
+      reads?.begun.signal()
+      reads?.mayEnd.wait()
+      return try log.posts(withIDs: ids)
+    }
     func events(of requests: [RequestID: EventID], upTo: EventID) throws(LogError) -> [RequestID: EventID] {
       try log.events(of: requests, upTo: upTo)
     }
@@ -69,5 +78,27 @@ import Testing
       if case .committed(.appended, let more) = result { count + more } else { count }
     }
     #expect(committed == 2)
+  }
+
+  /// Whoever repeats a request has waited before; pages of older posts come after that.
+  @Test func whatIsLookedUpGoesBeforeReads() {
+    let results = Mailbox<LogResult>()
+    let reads = (begun: DispatchSemaphore(value: 0), mayEnd: DispatchSemaphore(value: 0))
+    let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0), reads: reads) }, results: results)
+    reader.read(ReadID(1), .posts(ids: []))
+    #expect(reads.begun.wait(timeout: .now() + 20) == .success)
+    reader.read(ReadID(2), .posts(ids: []))
+    reader.read(ReadID(3), .posts(ids: []))
+    reader.lookUp([:], upTo: .zero)
+    for _ in 1...3 { reads.mayEnd.signal() }
+    reader.close()
+    let order = results.takeNow().compactMap { result in
+      switch result {
+      case .read(let id, _, _): "read \(id.rawValue)"
+      case .lookedUp(.read(let events)): "looked up \(events.count)"
+      default: nil
+      }
+    }
+    #expect(order == ["read 1", "looked up 0", "read 2", "read 3"])
   }
 }

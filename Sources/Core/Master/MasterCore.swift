@@ -218,12 +218,9 @@ public struct MasterCore: Sendable {
     phase = .stopping
     actions.append(.note(.stopping))
     actions.append(.toRouter(.leave(master)))
-    for request in waiting { refuseToServe(request, into: &actions) }
+    for request in waiting { refuseToServe(request.number, request.peer, into: &actions) }
     waiting.removeAll()
-    for known in repeats {
-      endRequest(of: known.peer)
-      refuse(known.request.number, known.peer, .unavailable, "the server stops", into: &actions)
-    }
+    for known in repeats { refuseToServe(known.request.number, known.peer, into: &actions) }
     repeats = []
     repeatsUnderWay = 0
     refuseLogins("the server stops", at: now, into: &actions)
@@ -829,7 +826,7 @@ public struct MasterCore: Sendable {
       giveUp(others)
     }
     if case .stopping = phase {
-      for request in waiting { refuseToServe(request, into: &actions) }
+      for request in waiting { refuseToServe(request.number, request.peer, into: &actions) }
       waiting.removeAll()
       finishStoppingIfDone(at: now, into: &actions)
     }
@@ -890,9 +887,9 @@ public struct MasterCore: Sendable {
     }
   }
 
-  private mutating func refuseToServe(_ request: Waiting, into actions: inout [MasterAction]) {
-    endRequest(of: request.peer)
-    refuse(request.number, request.peer, .unavailable, "the server stops", into: &actions)
+  private mutating func refuseToServe(_ number: UInt64, _ peer: PeerID, into actions: inout [MasterAction]) {
+    endRequest(of: peer)
+    refuse(number, peer, .unavailable, "the server stops", into: &actions)
   }
 
   private mutating func noteStorageFailure(_ reason: String, into actions: inout [MasterAction]) {
