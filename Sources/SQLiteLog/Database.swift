@@ -113,6 +113,11 @@ struct Rows {
   func bind(_ id: EventID, at index: Int32) { bind(id.stored, at: index) }
 
   @inline(__always)
+  func bind(_ value: Int64?, at index: Int32) {
+    if let value { bind(value, at: index) } else { bindNull(at: index) }
+  }
+
+  @inline(__always)
   func bindNull(at index: Int32) { sqlite3_bind_null(handle, index) }
 
   /// Binds text that stays where it is until the statement has been stepped and reset or bound again.
@@ -129,6 +134,7 @@ struct Rows {
   }
 
   /// Binds bytes that stay where they are until the statement has been stepped and reset or bound again.
+  @inline(__always)
   func bind(blob: UnsafeRawBufferPointer, at index: Int32) {
     if blob.count == 0 {
       sqlite3_bind_zeroblob(handle, index, 0)

@@ -496,29 +496,27 @@ struct IndexBatch {
   var requests: [Request] = []
   var upTo: EventID = .zero
   var time: Timestamp = .zero
+  /// The checksum of the event at `upTo`.
   var checksum: Int64 = 0
 
-  /// Adds the event in the current row.
-  mutating func add(_ rows: Rows, path: String) throws {
-    try EventRow.verify(rows, path: path)
-    upTo = EventID(stored: rows.integer(0))
-    time = Timestamp(milliseconds: rows.integer(1))
-    checksum = rows.integer(8)
-    let account = AccountID(UInt32(truncatingIfNeeded: rows.integer(5)))
-    switch rows.integer(4) {
-    case EventRow.Kind.posted: posts.append((author: account.rawValue, id: upTo.stored))
-    case EventRow.Kind.accountCreated: accounts.append((account, EventRow.text(of: rows)))
+  mutating func add(_ event: StoredEvent, path: String) throws {
+    upTo = event.eventID
+    time = event.timestamp
+    let account = event.actor
+    switch event.kind {
+    case EventRow.Kind.posted: posts.append((author: account.rawValue, id: event.id))
+    case EventRow.Kind.accountCreated: accounts.append((account, event.string))
     case EventRow.Kind.credentialSet:
-      credentials.append((upTo, .credentialSet(account, PasswordHash(phc: EventRow.text(of: rows)))))
+      credentials.append((upTo, .credentialSet(account, PasswordHash(phc: event.string))))
     case EventRow.Kind.sessionRevoked:
-      let token = try EventRow.token(in: rows, path: path)
-      credentials.append((upTo, .sessionRevoked(account, token, expires: EventRow.expiry(in: rows))))
+      let token = try event.token(path: path)
+      credentials.append((upTo, .sessionRevoked(account, token, expires: event.expiry)))
     case EventRow.Kind.sessionsRevoked: credentials.append((upTo, .sessionsRevoked(account)))
     case let kind:
-      let other = AccountID(UInt32(truncatingIfNeeded: rows.integer(6)))
-      follows.append(Follow(follower: account, followed: other, isNew: kind == EventRow.Kind.followed))
+      follows.append(
+        Follow(follower: account, followed: event.otherAccount, isNew: kind == EventRow.Kind.followed))
     }
-    if let request = EventRow.request(in: rows) {
+    if let request = event.requestID {
       requests.append(Request(id: request, account: account, event: upTo, time: time))
     }
   }

@@ -12,9 +12,9 @@ import Model
 /// reads an event may tell the world of it. One case needs care. A process killed between write and sync leaves its events in
 /// the WAL, and if all others are dead, too, SQLite's recovery finds them, unsynced, when the next process opens the file. So opening syncs the WAL.
 final class LogFile {
-  /// 1: until there were passwords. 2: with events of kinds 5 to 7; the rest is as it was, so that a log of version 1 is
-  /// taken over as it is.
-  static let version = 2
+  /// 1: until there were passwords. 2: with events of kinds 5 to 7. 3: with rows of several events. What is there stays as it was, so that an
+  /// older log is taken over as it is.
+  static let version = 3
   let path: String
   private let file: DatabaseFile
   private let turnstile: Turnstile
@@ -43,16 +43,27 @@ final class LogFile {
     guard version <= Self.version else { throw LogError.newer(found: version, supported: Self.version) }
     switch version {
     case Self.version: break
-    case 1:
-      // From here on, programs that know no passwords keep their hands off.
-      try file.access { database in
-        try database.writing { try database.execute(sql: "PRAGMA user_version = \(Self.version)") }
-      }
+    case 1..<Self.version: try upgrade()
     default: throw LogError.corrupt("\(path): has the unknown version \(version)")
     }
     _ = try head()
     try syncWAL()
     try file.access { wal.watch($0) }
+  }
+
+  /// Makes an older log one of this version, unless another process is faster. From here on, programs that can't read all of it keep their hands
+  /// off.
+  private func upgrade() throws(LogError) {
+    try file.access { database in
+      try database.writing {
+        guard try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0 < Self.version else { return }
+        try database.execute(
+          sql: """
+            ALTER TABLE events ADD COLUMN \(EventRow.packedColumn);
+            PRAGMA user_version = \(Self.version);
+            """)
+      }
+    }
   }
 
   /// Creates the file, unless another process is faster.
@@ -100,7 +111,7 @@ final class LogFile {
     defer { turnstile.leave(reserving: isBehind) }
     do {
       isBehind = try !file.access { database in
-        try database.beginTransaction(.immediate)
+        try database.rows("BEGIN IMMEDIATE").run()
         let found = try Self.head(database)
         guard found == head else {
           try database.rollback()
@@ -108,7 +119,7 @@ final class LogFile {
           throw LogError.corrupt("\(self.path): ends at event \(found), although event \(head) was read from it")
         }
         try self.writer.insert(events, into: database)
-        try database.commit()
+        try database.rows("COMMIT").run()
         return true
       }
       return isBehind ? .behind : .appended
@@ -156,84 +167,105 @@ final class LogFile {
 
   func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {
     var events: [Event] = []
-    try scan(after: position, limit: limit) { rows in
-      events.append(try EventRow.event(in: rows, path: path))
-    }
+    try scan(after: position, limit: limit) { events.append(try $0.event(path: path)) }
     return events
   }
 
-  /// Visits up to `limit` rows after `position`, and sees to it that there is no hole. The rows are not verified.
-  func scan(after position: EventID, limit: Int, visit: (Rows) throws -> Void) throws(LogError) {
-    guard limit > 0, position < .max else { return }
+  /// Visits up to `limit` events after `position`, and sees to it that there is no hole.
+  func scan(after position: EventID, limit: Int, visit: (StoredEvent) throws -> Void) throws(LogError) {
+    guard limit > 0, position.stored < .max else { return }
     try file.access { database in
-      let rows = try database.rows("SELECT \(EventRow.columns) FROM events WHERE id > ?1 ORDER BY id LIMIT ?2")
+      let rows = try database.rows("SELECT \(EventRow.columns) FROM events WHERE id > ?1 ORDER BY id")
       defer { rows.reset() }
       rows.bind(position, at: 1)
-      rows.bind(Int64(limit), at: 2)
-      var expected = position.stored + 1
-      while try rows.step() {
-        guard rows.integer(0) == expected else { throw LogError.corrupt("\(path): event \(expected) is missing") }
-        try visit(rows)
-        expected += 1
+      var events: [StoredEvent] = []
+      var last = position.stored
+      var left = limit
+      while left > 0, try rows.step() {
+        try EventRow.read(rows, path: path, into: &events)
+        for event in events.drop(while: { $0.id <= position.stored }).prefix(left) {
+          guard event.id == last + 1 else { throw LogError.corrupt("\(path): event \(last + 1) is missing") }
+          try visit(event)
+          last += 1
+          left -= 1
+        }
       }
     }
+  }
+
+  /// Visits the events in `low` < id ≤ `high`, ascending or descending, until `visit` says that it has enough.
+  private func scan(
+    after low: EventID, upTo high: EventID, newestFirst: Bool, in database: Database,
+    visit: (StoredEvent) throws -> Bool
+  ) throws {
+    guard low < high else { return }
+    // The row that has the last of them may end with later ones.
+    let rows = try database.rows(
+      """
+      SELECT \(EventRow.columns) FROM events WHERE id > ?1 AND id < ?2 ORDER BY id \(newestFirst ? "DESC" : "ASC")
+      """)
+    defer { rows.reset() }
+    rows.bind(low, at: 1)
+    rows.bind(Int64(clamping: UInt64(high.stored) + UInt64(EventRow.eventsMax)), at: 2)
+    var events: [StoredEvent] = []
+    while try rows.step() {
+      try EventRow.read(rows, path: path, into: &events)
+      if newestFirst { events.reverse() }
+      for event in events where event.id > low.stored && event.id <= high.stored {
+        guard try visit(event) else { return }
+      }
+    }
+  }
+
+  /// Calls `body` with an event; gives nil if there is no such event.
+  private func withEvent<Value>(
+    _ id: EventID, in database: Database, _ body: (StoredEvent) throws -> Value
+  ) throws -> Value? {
+    let rows = try database.rows("SELECT \(EventRow.columns) FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")
+    defer { rows.reset() }
+    rows.bind(id, at: 1)
+    guard try rows.step() else { return nil }
+    var events: [StoredEvent] = []
+    try EventRow.read(rows, path: path, into: &events)
+    return try events.first { $0.id == id.stored }.map(body)
   }
 
   /// The ids of posts by `authors` (ascending) in `low` < id ≤ `high`: the newest `limit` of them, or the oldest ones, in that order.
   func postIDs(
     by authors: [AccountID], after low: EventID, upTo high: EventID, newestFirst: Bool, limit: Int
   ) throws(LogError) -> [EventID] {
-    guard low < high else { return [] }
-    return try file.access { database in
-      let rows = try database.rows(
-        """
-        SELECT id, account FROM events WHERE id > ?1 AND id <= ?2 AND kind = \(EventRow.Kind.posted)
-        ORDER BY id \(newestFirst ? "DESC" : "ASC")
-        """)
-      defer { rows.reset() }
-      rows.bind(low, at: 1)
-      rows.bind(high, at: 2)
-      var ids: [EventID] = []
-      while ids.count < limit, try rows.step() {
-        let author = AccountID(UInt32(truncatingIfNeeded: rows.integer(1)))
-        if authors.containsSorted(author) { ids.append(EventID(stored: rows.integer(0))) }
+    guard limit > 0 else { return [] }
+    var ids: [EventID] = []
+    try file.access { database in
+      try scan(after: low, upTo: high, newestFirst: newestFirst, in: database) { event in
+        if event.kind == EventRow.Kind.posted, authors.containsSorted(event.actor) { ids.append(event.eventID) }
+        return ids.count < limit
       }
-      return ids
     }
+    return ids
   }
 
   /// The posts with these ids, in their order; ids that are no posts are left out.
   func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] {
     try file.access { database in
-      let rows = try database.rows("SELECT \(EventRow.columns) FROM events WHERE id = ?1")
-      defer { rows.reset() }
-      var posts: [StoredPost] = []
-      posts.reserveCapacity(ids.count)
-      for id in ids {
-        rows.reset()
-        rows.bind(id, at: 1)
-        guard try rows.step(), rows.integer(4) == EventRow.Kind.posted else { continue }
-        posts.append(try EventRow.post(in: rows, path: path))
+      try ids.compactMap { id in
+        try withEvent(id, in: database) { $0.kind == EventRow.Kind.posted ? $0.post : nil } ?? nil
       }
-      return posts
     }
   }
 
   /// The newest `limit` posts that are no newer than `position`, ascending.
   func newestPosts(upTo position: EventID, limit: Int) throws(LogError) -> [StoredPost] {
+    guard limit > 0 else { return [] }
+    var posts: [StoredPost] = []
     try file.access { database in
-      let rows = try database.rows(
-        """
-        SELECT \(EventRow.columns) FROM events WHERE id <= ?1 AND kind = \(EventRow.Kind.posted) ORDER BY id DESC LIMIT ?2
-        """)
-      defer { rows.reset() }
-      rows.bind(position, at: 1)
-      rows.bind(Int64(limit), at: 2)
-      var posts: [StoredPost] = []
-      while try rows.step() { posts.append(try EventRow.post(in: rows, path: path)) }
-      posts.reverse()
-      return posts
+      try scan(after: .zero, upTo: position, newestFirst: true, in: database) { event in
+        if event.kind == EventRow.Kind.posted { posts.append(event.post) }
+        return posts.count < limit
+      }
     }
+    posts.reverse()
+    return posts
   }
 
   /// The newest events in `low` < id ≤ `high` that these requests took effect as, none before the given one, of those that have one there.
@@ -241,47 +273,29 @@ final class LogFile {
     of requests: [RequestID: EventID], after low: EventID, upTo high: EventID
   ) throws(LogError) -> [RequestID: EventID] {
     guard let first = requests.values.min(), max(first, low.next) <= high else { return [:] }
-    return try file.access { database in
-      let rows = try database.rows(
-        """
-        SELECT \(EventRow.columns) FROM events WHERE id > ?1 AND id <= ?2 AND client IS NOT NULL ORDER BY id DESC
-        """)
-      defer { rows.reset() }
-      rows.bind(max(first.stored - 1, low.stored), at: 1)
-      rows.bind(high, at: 2)
-      var events: [RequestID: EventID] = [:]
-      while events.count < requests.count, try rows.step() {
-        let event = EventID(stored: rows.integer(0))
-        guard let request = EventRow.request(in: rows), let first = requests[request], event >= first,
+    var events: [RequestID: EventID] = [:]
+    try file.access { database in
+      let start = EventID(stored: max(first.stored - 1, low.stored))
+      try scan(after: start, upTo: high, newestFirst: true, in: database) { event in
+        if let request = event.requestID, let first = requests[request], event.eventID >= first,
           events[request] == nil
-        else { continue }
-        try EventRow.verify(rows, path: path)
-        events[request] = event
+        {
+          events[request] = event.eventID
+        }
+        return events.count < requests.count
       }
-      return events
     }
+    return events
   }
 
   /// The request that caused an event; nil if none did, or there is no such event.
   func request(of id: EventID) throws(LogError) -> RequestID? {
-    try file.access { database in
-      let rows = try database.rows("SELECT \(EventRow.columns) FROM events WHERE id = ?1")
-      defer { rows.reset() }
-      rows.bind(id, at: 1)
-      guard try rows.step() else { return nil }
-      try EventRow.verify(rows, path: path)
-      return EventRow.request(in: rows)
-    }
+    try file.access { try withEvent(id, in: $0) { $0.requestID } ?? nil }
   }
 
   /// The checksum of one event; nil if there is no such event.
   func checksum(of id: EventID) throws(LogError) -> Int64? {
-    try file.access { database in
-      let rows = try database.rows("SELECT checksum FROM events WHERE id = ?1")
-      defer { rows.reset() }
-      rows.bind(id, at: 1)
-      return try rows.step() ? rows.integer(0) : nil
-    }
+    try file.access { try withEvent(id, in: $0) { $0.checksum } }
   }
 
   // MARK: Syncing

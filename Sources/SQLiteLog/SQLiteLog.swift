@@ -208,6 +208,7 @@ public final class SQLiteLog: EventLog {
       guard try watermark.upTo < log.head() else { return false }
       var batch = IndexBatch()
       try log.scan(after: watermark.upTo, limit: limit) { try batch.add($0, path: log.path) }
+      batch.checksum = try log.checksum(of: batch.upTo) ?? 0
       try index.apply(batch, from: watermark)
       return try batch.upTo < log.head()
     } catch .corrupt(let what) where what.hasPrefix(indexPath) {

@@ -72,25 +72,62 @@ import Testing
     try fill(indexing: false)
     try tamper("log.db", "PRAGMA user_version = 7")
     let before = try Data(contentsOf: URL(fileURLWithPath: path("log.db")))
-    #expect(failure { _ = try SQLiteLog(folder: folder.path) } == .newer(found: 7, supported: 2))
+    #expect(failure { _ = try SQLiteLog(folder: folder.path) } == .newer(found: 7, supported: 3))
     #expect(try Data(contentsOf: URL(fileURLWithPath: path("log.db"))) == before)
   }
 
-  /// A log of the time before passwords is taken over as it is, and hidden from the programs of that time.
-  @Test func anOlderLogIsReadAsItIs() throws {
-    try fill(indexing: false)
-    try tamper("log.db", "PRAGMA user_version = 1")
+  /// A log of the time when each event had its own row is taken over as it is, and hidden from the programs of that time.
+  @Test(arguments: [1, 2])
+  func anOlderLogIsReadAsItIs(version: Int) throws {
+    do {
+      let log = try SQLiteLog(folder: folder.path)
+      for event in history.events {
+        #expect(try log.append([event], after: EventID(event.id.rawValue - 1)) == .appended)
+      }
+    }
+    try tamper("log.db", "ALTER TABLE events DROP COLUMN packed; PRAGMA user_version = \(version)")
     let log = try SQLiteLog(folder: folder.path)
     #expect(try log.read(after: .zero, limit: 1_000) == history.events)
-    let next = Event(
-      id: history.head.next, time: history.events.last!.time, request: nil,
-      change: .credentialSet(AccountID(0), PasswordHash(phc: "$argon2id$x")))
-    #expect(try log.append([next], after: history.head) == .appended)
+    let other = try SQLiteLog(folder: folder.path)
+    let hash = PasswordHash(phc: "$argon2id$x")
+    history.add(.credentialSet(AccountID(0), hash), request: nil)
+    history.addPost(by: 0, "shares a row")
+    #expect(try log.append(Array(history.events.suffix(2)), after: EventID(400)) == .appended)
     try log.indexAll()
-    #expect(
-      try log.snapshot().credentials[0] == Credential(hash: PasswordHash(phc: "$argon2id$x"), generation: next.id))
+    #expect(try log.snapshot().credentials[0] == Credential(hash: hash, generation: EventID(401)))
+    #expect(try other.read(after: .zero, limit: 1_000) == history.events)
+    #expect(try log.read(after: EventID(400), limit: 1_000) == Array(history.events.suffix(2)))
     let database = try DatabaseQueue(path: path("log.db"))
-    #expect(try database.read { try Int.fetchOne($0, sql: "PRAGMA user_version") } == 2)
+    #expect(try database.read { try Int.fetchOne($0, sql: "PRAGMA user_version") } == 3)
+  }
+
+  /// Wherever a read begins and ends within rows.
+  @Test func eventsThatShareRowsAreReadOneByOne() throws {
+    for number in 0..<200 { history.addPost(by: 0, String(repeating: "x", count: number * 5)) }
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.append(history.events, after: .zero) == .appended)
+    let rows = try DatabaseQueue(path: path("log.db")).read {
+      try Int.fetchOne($0, sql: "SELECT count(*) FROM events")!
+    }
+    #expect(rows < history.events.count / 2)
+    for start in 0...600 {
+      for limit in [1, 2, 11, 1_000] {
+        let events = try log.read(after: EventID(UInt64(start)), limit: limit)
+        #expect(events == Array(history.events.dropFirst(start).prefix(limit)))
+      }
+    }
+    let posts = history.events.compactMap(\.storedPost)
+    #expect(try log.posts(withIDs: history.events.map(\.id)) == posts)
+    let authors = Set(posts.map(\.author)).sorted()
+    for edge in stride(from: 0, through: 600, by: 7).map({ EventID(UInt64($0)) }) {
+      let older = posts.filter { $0.id < edge }
+      #expect(try log.posts(by: authors, in: .before(edge), upTo: .max, limit: 9).posts == Array(older.suffix(9)))
+      let newer = posts.filter { $0.id > edge && $0.id.rawValue <= 555 }
+      #expect(try log.posts(by: authors, in: .after(edge), upTo: EventID(555), limit: 9).posts == Array(newer.prefix(9)))
+    }
+    // An index that ends within a row.
+    while try log.snapshot().upTo < EventID(300) { _ = try log.index(limit: 13) }
+    expectEqual(try log.snapshot(), history.state(at: Int(try log.snapshot().upTo.rawValue)))
   }
 
   @Test func aFileThatIsNoDatabaseIsRefused() throws {
@@ -137,6 +174,7 @@ import Testing
     "kind = 1", "other = 1", "checksum = checksum + 1", "text = NULL",
   ])
   func aDamagedEventIsFound(change: String) throws {
+    try fill()
     history.addPost(by: 0, "intact", request: RequestID(client: ClientID(1), number: 1))
     try fill()
     try tamper("log.db", "UPDATE events SET \(change) WHERE id = 401")
@@ -146,7 +184,36 @@ import Testing
     #expect(try log.read(after: .zero, limit: 400).count == 400)
   }
 
+  /// The events of a commit share rows.
+  @Test(arguments: [
+    "packed = zeroblob(length(packed))", "packed = substr(packed, 1, 20)", "packed = NULL", "packed = CAST(packed || x'00' AS BLOB)",
+    "time = time + 1", "account = account + 1", "account = account - 1", "account = 0", "account = -1", "kind = 2",
+    "other = 1", "text = ''", "client = 1, number = 1", "checksum = checksum + 1",
+  ])
+  func aDamagedRowOfSeveralEventsIsFound(change: String) throws {
+    try fill()
+    for number in 1...3 { history.addPost(by: 0, "\(number)") }
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.append(Array(history.events.suffix(3)), after: EventID(400)) == .appended)
+    try tamper("log.db", "UPDATE events SET \(change) WHERE id = 403")
+    #expect(try log.read(after: .zero, limit: 400).count == 400)
+    for id in 401...403 as ClosedRange<UInt64> {
+      for found in [
+        failure { _ = try log.read(after: EventID(id - 1), limit: 1) },
+        failure { _ = try log.posts(withIDs: [EventID(id)]) },
+        failure { _ = try log.index(limit: 1) },
+      ] {
+        guard case .corrupt(let said) = found else {
+          Issue.record("not noticed: \(String(describing: found))")
+          continue
+        }
+        #expect(said.hasPrefix("\(path("log.db")): event") && said.contains("damaged"), "\(said)")
+      }
+    }
+  }
+
   @Test func aFlippedBitOnTheDiskIsFound() throws {
+    try fill()
     history.addPost(by: 0, "the needle in the haystack")
     try fill()
     let bytes = try Data(contentsOf: URL(fileURLWithPath: path("log.db")))
@@ -160,9 +227,12 @@ import Testing
 
   @Test func aHoleIsFound() throws {
     try fill(indexing: false)
-    try tamper("log.db", "DELETE FROM events WHERE id = 200")
+    let last = try DatabaseQueue(path: path("log.db")).read {
+      try Int.fetchOne($0, sql: "SELECT max(id) FROM events WHERE id < 200")!
+    }
+    try tamper("log.db", "DELETE FROM events WHERE id = (SELECT min(id) FROM events WHERE id >= 200)")
     let log = try SQLiteLog(folder: folder.path)
-    let expected = LogError.corrupt("\(path("log.db")): event 200 is missing")
+    let expected = LogError.corrupt("\(path("log.db")): event \(last + 1) is missing")
     #expect(failure { _ = try log.read(after: .zero, limit: 1_000) } == expected)
     #expect(failure { try log.indexAll() } == expected)
   }
@@ -244,6 +314,7 @@ import Testing
   /// Nobody is told that a request took effect by a damaged event.
   @Test(arguments: [false, true])
   func aDamagedEventIsNoRequests(isIndexed: Bool) throws {
+    try fill(indexing: isIndexed)
     let request = RequestID(client: ClientID(1), number: 1)
     history.addPost(by: 0, "intact", request: request)
     try fill(indexing: isIndexed)

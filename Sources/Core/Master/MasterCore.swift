@@ -413,11 +413,12 @@ public struct MasterCore: Sendable {
       close(peer, into: &actions) { .loggedOut($0) }
       return
     }
-    guard let session = sessions[peer] else {
+    guard let place = sessions.index(forKey: peer) else {
       refuse(request.number, peer, .noSession, "say Hello first", into: &actions)
       return
     }
-    sessions[peer]!.lastHeard = now
+    sessions.values[place].lastHeard = now
+    let session = sessions.values[place]
     if let refusal = refusal(of: request.body, session, at: now) {
       reply(.refused(refusal), request.number, peer, into: &actions)
       return
@@ -535,18 +536,23 @@ public struct MasterCore: Sendable {
 
   /// Counts a request that can't be answered at once; refuses it if its connection has too many of them.
   mutating func beginRequest(_ number: UInt64, of peer: PeerID, into actions: inout [MasterAction]) -> Bool {
-    let count = inFlight[peer, default: 0]
-    guard count < limits.requestsInFlight else {
+    guard let place = inFlight.index(forKey: peer) else {
+      inFlight[peer] = 1
+      return true
+    }
+    guard inFlight.values[place] < limits.requestsInFlight else {
       refuse(number, peer, .limit, "too many requests under way in this session", retryAfter: 50, into: &actions)
       return false
     }
-    inFlight[peer] = count + 1
+    inFlight.values[place] += 1
     return true
   }
 
   mutating func endRequest(of peer: PeerID) {
-    guard let count = inFlight[peer] else { preconditionFailure("an answer to a request that is not under way") }
-    inFlight[peer] = count == 1 ? nil : count - 1
+    guard let place = inFlight.index(forKey: peer) else {
+      preconditionFailure("an answer to a request that is not under way")
+    }
+    if inFlight.values[place] == 1 { inFlight.remove(at: place) } else { inFlight.values[place] -= 1 }
   }
 
   private func list(
