@@ -120,10 +120,10 @@ import Testing
     #expect(try log.posts(withIDs: history.events.map(\.id)) == posts)
     let authors = Set(posts.map(\.author)).sorted()
     for edge in stride(from: 0, through: 600, by: 7).map({ EventID(UInt64($0)) }) {
-      let older = posts.filter { $0.id < edge }
-      #expect(try log.posts(by: authors, in: .before(edge), upTo: .max, limit: 9).posts == Array(older.suffix(9)))
-      let newer = posts.filter { $0.id > edge && $0.id.rawValue <= 555 }
-      #expect(try log.posts(by: authors, in: .after(edge), upTo: EventID(555), limit: 9).posts == Array(newer.prefix(9)))
+      let older = posts.filter { $0.id < edge }.suffix(9)
+      #expect(try log.posts(by: authors, in: .before(edge), upTo: .max, limit: 9).posts == Array(older))
+      let newer = posts.filter { $0.id > edge && $0.id.rawValue <= 555 }.prefix(9)
+      #expect(try log.posts(by: authors, in: .after(edge), upTo: EventID(555), limit: 9).posts == Array(newer))
     }
     // An index that ends within a row.
     while try log.snapshot().upTo < EventID(300) { _ = try log.index(limit: 13) }
@@ -186,8 +186,9 @@ import Testing
 
   /// The events of a commit share rows.
   @Test(arguments: [
-    "packed = zeroblob(length(packed))", "packed = substr(packed, 1, 20)", "packed = NULL", "packed = CAST(packed || x'00' AS BLOB)",
-    "time = time + 1", "account = account + 1", "account = account - 1", "account = 0", "account = -1", "kind = 2",
+    "packed = zeroblob(length(packed))", "packed = substr(packed, 1, 20)", "packed = NULL",
+    "packed = CAST(packed || x'00' AS BLOB)", "time = time + 1",
+    "account = account + 1", "account = account - 1", "account = 0", "account = -1", "kind = 2",
     "other = 1", "text = ''", "client = 1, number = 1", "checksum = checksum + 1",
   ])
   func aDamagedRowOfSeveralEventsIsFound(change: String) throws {

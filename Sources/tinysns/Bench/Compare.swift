@@ -12,7 +12,7 @@ struct BenchCompare: ParsableCommand {
     commandName: "compare",
     abstract: "Measure the service and its peers in turn, several times, and write the table of BENCHMARKS.md.",
     discussion: """
-      Peers: libzmq's PUB socket alone, Redis and NATS, each if it is installed. Loads, receivers, message sizes, connections and \
+      Peers: libzmq's sockets alone, Redis and NATS, each if it is installed. Loads, receivers, message sizes, connections and \
       windows are the same for all.
       """)
   @Option(help: "Rounds; medians are told.") var runs = 3
@@ -204,20 +204,23 @@ struct Comparison {
         me.note("post \(inFlight) ours \(masters) p99", report.times[0]?.p99_us ?? 0)
       }
     }
-    if Peer.redisPath != nil {
-      attempt("posts of Redis") { me in
-        let peer = try Peer.redis(in: me.folder, append: true)
-        var plan = LoadPlan(server: .redis, scenario: .post, port: peer.port, label: "c")
+    func compare(with name: String, _ server: LoadPlan.Server, _ open: (String) throws -> Peer) {
+      attempt("posts of \(name)") { me in
+        let peer = try open(me.folder)
+        var plan = LoadPlan(server: server, scenario: .post, port: peer.port, label: "c")
         prepare(&plan)
         plan.serverPid = peer.pid
         let report = try Bench.run(plan)
-        me.note("post \(inFlight) redis", report.requestRate)
+        me.note("post \(inFlight) \(name)", report.requestRate)
         me.note(
-          "post \(inFlight) redis cpu", (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.requests, 1)))
-        me.note("post \(inFlight) redis p50", report.times[0]?.p50_us ?? 0)
-        me.note("post \(inFlight) redis p99", report.times[0]?.p99_us ?? 0)
+          "post \(inFlight) \(name) cpu", (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.requests, 1)))
+        me.note("post \(inFlight) \(name) p50", report.times[0]?.p50_us ?? 0)
+        me.note("post \(inFlight) \(name) p99", report.times[0]?.p99_us ?? 0)
       }
     }
+    if Peer.redisPath != nil { compare(with: "redis", .redis) { try Peer.redis(in: $0, append: true) } }
+    // It understands the same requests.
+    compare(with: "zmq", .tinysns) { try Peer.zmqLog(in: $0) }
   }
 
   private mutating func latency() throws { try latency(.none, "latency") }
@@ -538,6 +541,12 @@ struct Comparison {
           peer: "the same, p50", theirs: median("post \(count) redis p50"), holds: { $1 <= 1 }, unit: "µs"))
       rows.append(
         Row(
+          what: "durable posts/s, \(count) in flight", goal: "", ours: median("post \(count) ours 1"),
+          peer: "raw libzmq ROUTER, a file and fdatasync", theirs: median("post \(count) zmq"),
+          holds: { _, _ in true },
+          limit: median("post \(count) zmq cpu").map { "no service: \(BenchLine.short($0)) µs each" } ?? ""))
+      rows.append(
+        Row(
           what: "the same with 8 masters, \(count) in flight", goal: count > 1 ? "≥ 0.8 ×" : "",
           ours: median("post \(count) ours 8"), peer: "with 1 master", theirs: median("post \(count) ours 1"),
           holds: { $1 >= 0.8 },
@@ -740,6 +749,13 @@ final class Peer {
     try Peer(natsPath!, in: parent) { port, _ in ["-a", "127.0.0.1", "-p", "\(port)"] }
   }
 
+  /// libzmq and a file: `load_zmq_log`.
+  static func zmqLog(in parent: String) throws -> Peer {
+    try Peer(try Bench.program(), in: parent) { port, folder in
+      ["bench", "zmq-publisher", "--port", "\(port)", "--log", folder + "/log"]
+    }
+  }
+
   private init(_ path: String, in parent: String, _ arguments: (UInt16, String) -> [String]) throws {
     port = try PortCheck.freePort()
     folder = "\(parent)/tinysns-peer-\(getpid())-\(port)"
@@ -748,6 +764,7 @@ final class Peer {
     process = Process()
     process.executableURL = URL(fileURLWithPath: path)
     process.arguments = arguments(port, folder)
+    process.standardInput = Pipe()
     process.standardOutput = FileHandle.nullDevice
     process.standardError = FileHandle.nullDevice
     try process.run()

@@ -101,10 +101,13 @@ struct BenchPublisher: ParsableCommand {
   @Option var bytes: Int32 = 100
   @Option var topics: Int32 = 0
   @Option(help: "Serve watching clients instead, with updates at this port.") var updates: UInt16?
+  @Option(help: "Write and sync requests instead, to this file, and answer them.") var log: String?
 
   func run() throws {
     let code =
-      if let updates { load_zmq_server(port, updates, STDIN_FILENO) } else {
+      if let log { load_zmq_log(port, log, STDIN_FILENO) } else if let updates {
+        load_zmq_server(port, updates, STDIN_FILENO)
+      } else {
         load_zmq_publisher(port, bytes, topics, STDIN_FILENO)
       }
     guard code == 0 else {

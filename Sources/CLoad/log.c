@@ -1,0 +1,86 @@
+// What libzmq and the disk allow: a ROUTER that writes what has come to a file, syncs that, and answers. Nothing of a service.
+#include "CLoad.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zmq.h>
+
+enum { ROUND_MAX = 4096, REQUEST_MAX = 4096, FILE_BYTES = 64 << 20 };
+
+/// An answer that waits for the sync.
+struct answer {
+  uint8_t identity[5];
+  uint8_t count;
+  uint8_t bytes[16];
+};
+
+/// A file that has all its blocks, so that a sync writes data and nothing else.
+static int open_file(const char *path) {
+  int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  char *zeros = calloc(1, 1 << 20);
+  int isWhole = file >= 0 && zeros != NULL;
+  for (int written = 0; isWhole && written < FILE_BYTES; written += 1 << 20) {
+    isWhole = write(file, zeros, 1 << 20) == 1 << 20;
+  }
+  free(zeros);
+  if (isWhole && fsync(file) == 0) return file;
+  if (file >= 0) close(file);
+  return -1;
+}
+
+/// Takes one request: its bytes go to `data`, and what is to be answered to `answer`: "done" as event 1, under the request's number.
+static int take(void *router, struct answer *answer, uint8_t *data) {
+  uint8_t identity[8];
+  if (zmq_recv(router, identity, sizeof identity, ZMQ_DONTWAIT) != sizeof answer->identity) return -1;
+  int count = zmq_recv(router, data, REQUEST_MAX, 0);
+  if (count < 2 || count > REQUEST_MAX) return -1;
+  memcpy(answer->identity, identity, sizeof answer->identity);
+  // Field 1, the number, is copied as it is.
+  int number = 1;
+  while (number < count && number < 11 && (number == 1 || data[number - 1] & 0x80)) number++;
+  memcpy(answer->bytes, data, number);
+  memcpy(answer->bytes + number, "\x18\x01", 2);
+  answer->count = number + 2;
+  return count;
+}
+
+int load_zmq_log(uint16_t port, const char *path, int command_fd) {
+  void *context = zmq_ctx_new(), *router = zmq_socket(context, ZMQ_ROUTER);
+  int unlimited = 0;
+  zmq_setsockopt(router, ZMQ_LINGER, &unlimited, sizeof unlimited);
+  zmq_setsockopt(router, ZMQ_SNDHWM, &unlimited, sizeof unlimited);
+  zmq_setsockopt(router, ZMQ_RCVHWM, &unlimited, sizeof unlimited);
+  char endpoint[64];
+  snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", port);
+  struct answer *answers = calloc(ROUND_MAX, sizeof *answers);
+  uint8_t *data = malloc((size_t)ROUND_MAX * REQUEST_MAX);
+  int file = open_file(path), code = 0;
+  if (!answers || !data || file < 0 || zmq_bind(router, endpoint) != 0) code = -1;
+  zmq_pollitem_t items[] = {{.socket = router, .events = ZMQ_POLLIN}, {.fd = command_fd, .events = ZMQ_POLLIN}};
+  off_t end = 0;
+  while (code == 0 && zmq_poll(items, 2, -1) >= 0 && !items[1].revents) {
+    int taken = 0, count;
+    size_t bytes = 0;
+    while (taken < ROUND_MAX && (count = take(router, &answers[taken], data + bytes)) > 0) {
+      bytes += count;
+      taken++;
+    }
+    if (taken == 0) continue;
+    if (end + (off_t)bytes > FILE_BYTES) end = 0;
+    if (pwrite(file, data, bytes, end) != (ssize_t)bytes || fdatasync(file) != 0) code = -1;
+    end += bytes;
+    for (int index = 0; index < taken && code == 0; index++) {
+      zmq_send(router, answers[index].identity, sizeof answers[index].identity, ZMQ_SNDMORE | ZMQ_DONTWAIT);
+      zmq_send(router, answers[index].bytes, answers[index].count, ZMQ_DONTWAIT);
+    }
+  }
+  if (file >= 0) close(file);
+  free(answers);
+  free(data);
+  zmq_close(router);
+  zmq_ctx_term(context);
+  return code;
+}
