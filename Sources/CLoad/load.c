@@ -328,9 +328,21 @@ static uint64_t varint(const uint8_t **at, const uint8_t *end) {
   return value;
 }
 
+/// A DoneEach: the numbers, packed, then the events, whose ids nobody asks for here.
+static void on_done_each(struct load *load, struct connection *c, const uint8_t *at, const uint8_t *end) {
+  varint(&at, end);  // the length
+  if (at == end || *at++ != 0x0a) {
+    fail(load, "a reply is not what it should be");
+    return;
+  }
+  uint64_t count = varint(&at, end);
+  if (count < (uint64_t)(end - at)) end = at + count;
+  while (at < end) on_answer(load, c, varint(&at, end), 0);
+}
+
 /// A Reply: its number, then the body's field, whose number is the kind of answer.
 static void on_reply(struct load *load, struct connection *c, const uint8_t *bytes, size_t count) {
-  enum { WATCHING = 6, REFUSED = 9, GOODBYE = 10 };
+  enum { WATCHING = 6, REFUSED = 9, GOODBYE = 10, DONE_EACH = 11 };
   const uint8_t *at = bytes, *end = bytes + count;
   uint64_t number = 0;
   if (at < end && *at == 0x08) {
@@ -340,6 +352,10 @@ static void on_reply(struct load *load, struct connection *c, const uint8_t *byt
   uint64_t kind = varint(&at, end) >> 3;
   if (kind == GOODBYE) {
     fail(load, "the master said goodbye");
+    return;
+  }
+  if (kind == DONE_EACH) {
+    on_done_each(load, c, at, end);
     return;
   }
   if (kind == WATCHING && count >= (size_t)(at - bytes) + 19) {

@@ -72,6 +72,8 @@ public enum Limits {
   public static let sessionsPerAccount = 4_096
   /// Requests that a session may have unanswered.
   public static let requestsInFlight = 1_024
+  /// Requests acknowledged in one message: no session may have more unanswered, whatever the topology says.
+  public static let acknowledgedTogether = Int(repeatWindow)
   /// Requests of all sessions that may wait for a commit.
   public static let requestsWaiting = 65_536
   /// Timelines that a session may watch at once.

@@ -16,7 +16,7 @@ package enum Situation: Int, CaseIterable, Sendable {
   case diskFull, diskFailed, appendWasBehind, commitsBecameOne, commitsGivenUp
   // Clients
   case repeatedAtAnotherMaster, oldRepeatLookedUp, limitReached, slowReader, everybodyReconnected, visitorsCame
-  case strangersGarbage
+  case strangersGarbage, acknowledgedTogether
 }
 
 /// How often each situation was met.

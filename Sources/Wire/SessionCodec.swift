@@ -94,6 +94,7 @@ extension Tinysns_Hello {
     register = hello.register
     newest = hello.newest.rawValue
     proof = hello.proof.map { OneOf_Proof($0) }
+    doneEach = hello.takesDoneEach
   }
 }
 
@@ -101,7 +102,7 @@ extension Hello {
   fileprivate init(_ wire: Tinysns_Hello) throws(WireError) {
     self.init(
       version: wire.version, client: ClientID(wire.client), user: wire.user, register: wire.register,
-      newest: try position(wire.newest), proof: try Proof(wire.proof))
+      newest: try position(wire.newest), proof: try Proof(wire.proof), takesDoneEach: wire.doneEach)
   }
 }
 
@@ -187,6 +188,7 @@ extension Tinysns_Reply {
     switch reply.body {
     case .welcome(let welcome): body = .welcome(Tinysns_Welcome(welcome))
     case .done(let event): body = .done(event.rawValue)
+    case .doneEach(let all): body = .doneEach(Tinysns_DoneEach(all))
     case .names(let page): body = .names(Tinysns_NamesPage(page))
     case .page(let page): body = .page(Tinysns_TimelinePage(page))
     case .watching(let watching): body = .watching(Tinysns_Watching(watching))
@@ -204,6 +206,7 @@ extension Reply {
     switch wire.body {
     case .welcome(let welcome): body = .welcome(try Welcome(welcome))
     case .done(let event): body = .done(try eventID(event))
+    case .doneEach(let all): body = .doneEach(try all.list())
     case .names(let page): body = .names(try NamesPage(page))
     case .page(let page): body = .page(try TimelinePage(page))
     case .watching(let watching): body = .watching(try Watching(watching))
@@ -214,6 +217,26 @@ extension Reply {
     case nil: throw .unknownKind
     }
     self.init(number: try counter(wire.number, .number), body: body)
+  }
+}
+
+extension Tinysns_DoneEach {
+  fileprivate init(_ all: [Done]) {
+    self.init()
+    numbers = all.map(\.number)
+    events = all.map(\.event.rawValue)
+  }
+
+  fileprivate func list() throws(WireError) -> [Done] {
+    guard events.count == numbers.count else { throw .outOfRange(.events) }
+    guard !events.isEmpty else { throw .missing(.events) }
+    try check(events.count, atMost: Limits.acknowledgedTogether, .events)
+    var list: [Done] = []
+    list.reserveCapacity(numbers.count)
+    for (number, event) in zip(numbers, events) {
+      list.append(Done(number: try counter(number, .number), event: try eventID(event)))
+    }
+    return list
   }
 }
 

@@ -7,7 +7,7 @@ import Testing
   /// And the runs come across everything that there is to survive: a simulation that never meets a situation proves nothing
   /// about it.
   @Test func nothingIsViolatedAndEverythingIsMet() {
-    let totals = SimulationCommand.run(1...300)
+    let totals = SimulationCommand.run(1...600)
     for failure in totals.failures.prefix(10) {
       Issue.record("seed \(failure.seed): \(failure.violation!.invariant): \(failure.violation!.message)")
     }

@@ -25,6 +25,11 @@ import Wire
       hex(Wire.encode(Request(number: 1, body: .hello(hello)))) == """
         08 01 12 19 08 02 11 ef cd ab 89 67 45 23 01 1a 05 61 6c 69 63 65 28 29 3a 03 01 02 03
         """)
+    hello.takesDoneEach = true
+    #expect(
+      hex(Wire.encode(Request(number: 1, body: .hello(hello)))) == """
+        08 01 12 1b 08 02 11 ef cd ab 89 67 45 23 01 1a 05 61 6c 69 63 65 28 29 3a 03 01 02 03 40 01
+        """)
   }
 
   @Test func newPasswordAndLogout() {
@@ -49,6 +54,8 @@ import Wire
   @Test func postAndDone() {
     #expect(hex(Wire.encode(Request(number: 2, body: .post(text: "Grüße!")))) == "08 02 1a 08 47 72 c3 bc c3 9f 65 21")
     #expect(hex(Wire.encode(Reply(number: 2, body: .done(EventID(42))))) == "08 02 18 2a")
+    let all = [(2, 42), (3, 43), (5, 300)].map { Done(number: $0.0, event: EventID($0.1)) }
+    #expect(hex(Wire.encode(Reply(number: 0, body: .doneEach(all)))) == "5a 0b 0a 03 02 03 05 12 04 2a 2b ac 02")
   }
 
   @Test func watchAndWatching() {

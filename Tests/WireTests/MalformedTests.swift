@@ -146,6 +146,29 @@ import Wire
     #expect(throws: error) { try Wire.decodePost(field(2, "alice")) }
   }
 
+  @Test func acknowledgements() throws {
+    func reply(_ numbers: [UInt64], _ events: [UInt64]) -> [UInt8] {
+      field(11, field(1, numbers.flatMap(varint)) + field(2, events.flatMap(varint)))
+    }
+    let all = [Done(number: 7, event: EventID(300)), Done(number: 300, event: EventID(7))]
+    let expected = Reply(number: 0, body: .doneEach(all))
+    #expect(try Wire.decodeReply(reply([7, 300], [300, 7])) == expected)
+    let loose = field(1, 7) + field(2, 300) + field(1, 300) + field(2, 7)
+    #expect(try Wire.decodeReply(field(11, loose)) == expected, "numbers may be fields of their own")
+    let error = WireError.outOfRange(.events)
+    for (numbers, events) in [([7, 8], [1]), ([7], [1, 2]), ([], [1]), ([7], [])] as [([UInt64], [UInt64])] {
+      #expect(throws: error) { try Wire.decodeReply(reply(numbers, events)) }
+    }
+    #expect(throws: WireError.missing(.events)) { try Wire.decodeReply(reply([], [])) }
+    #expect(throws: WireError.missing(.events)) { try Wire.decodeReply(field(11, [])) }
+    let many = [UInt64](1...UInt64(Limits.acknowledgedTogether + 1))
+    #expect(throws: error) { try Wire.decodeReply(reply(many, many)) }
+    #expect(throws: WireError.outOfRange(.number)) { try Wire.decodeReply(reply([7, 1 << 63], [1, 2])) }
+    #expect(throws: WireError.outOfRange(.eventID)) { try Wire.decodeReply(reply([7, 8], [1, 0])) }
+    #expect(throws: WireError.outOfRange(.eventID)) { try Wire.decodeReply(reply([7, 8], [1 << 63, 2])) }
+    #expect(throws: WireError.malformed) { try Wire.decodeReply(field(11, field(1, [0x80]) + field(2, [1]))) }
+  }
+
   @Test func batches() {
     let event = field(2, field(7, 1))
     #expect(throws: WireError.missing(.events)) { try Wire.decodeLogBatch(field(1, 1)) }

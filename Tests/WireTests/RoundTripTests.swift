@@ -73,6 +73,15 @@ import Wire
       try Wire.decodeReply(Wire.encode(pong(Limits.topicsPerSessionMost + 1)))
     }
 
+    func done(_ count: Int) -> Reply {
+      Reply(number: 0, body: .doneEach(Array(repeating: Done(number: number, event: .max), count: count)))
+    }
+    #expect(
+      try Wire.decodeReply(Wire.encode(done(Limits.acknowledgedTogether))) == done(Limits.acknowledgedTogether))
+    #expect(throws: WireError.outOfRange(.events)) {
+      try Wire.decodeReply(Wire.encode(done(Limits.acknowledgedTogether + 1)))
+    }
+
     func roster(_ count: Int) -> RouterReply {
       let member = RosterMember(master: MasterIdentity(name: name, incarnation: Incarnation(number)), log: name)
       return .roster(Roster(version: 1, available: nil, term: 1, members: Array(repeating: member, count: count)))

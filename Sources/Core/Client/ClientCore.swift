@@ -587,7 +587,8 @@ public struct ClientCore: Sendable {
     helloNumber = nextNumber
     nextNumber += 1
     let hello = Hello(
-      client: client, user: user, register: register && !hasServed, newest: newest, proof: nextProof)
+      client: client, user: user, register: register && !hasServed, newest: newest, proof: nextProof,
+      takesDoneEach: true)
     actions.append(.send(Request(number: helloNumber, body: .hello(hello))))
   }
 
@@ -683,7 +684,12 @@ public struct ClientCore: Sendable {
   public mutating func onReply(_ reply: Reply, at now: Instant, into actions: inout [ClientAction]) {
     switch phase {
     case .greeting: onGreeting(reply, at: now, into: &actions)
-    case .serving: onAnswer(reply, at: now, into: &actions)
+    case .serving:
+      guard case .doneEach(let all) = reply.body else {
+        onAnswer(reply, at: now, into: &actions)
+        return
+      }
+      for done in all { onAnswer(Reply(number: done.number, body: .done(done.event)), at: now, into: &actions) }
     case .idle, .locating, .waiting, .refused, .closed: break  // from a master given up
     }
   }

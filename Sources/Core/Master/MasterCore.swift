@@ -34,6 +34,8 @@ public struct MasterCore: Sendable {
     var tokenExpires = Timestamp.zero
     /// May set a new password, and do nothing else.
     var isOperators = false
+    /// Its client understands `doneEach`.
+    var takesDoneEach = false
   }
 
   /// A request that needs the log.
@@ -52,11 +54,38 @@ public struct MasterCore: Sendable {
       var eventsMax: Int { if case .register = self { 2 } else { 1 } }
     }
     var peer: PeerID
+    /// It may be acknowledged together with others.
+    var takesDoneEach = false
     var number: UInt64
     /// Nil for a registration, which has neither yet.
     var client: ClientID
     var account: AccountID
     var work: Work
+  }
+
+  /// The unanswered requests of a connection.
+  struct InFlight: Sendable {
+    var count: Int
+    /// The last group of acknowledgements that was begun for it; see `Together`.
+    var group: UInt64 = 0
+  }
+
+  /// What acknowledges requests of one connection together, once there are two of them.
+  struct Together {
+    /// Of the first one's own acknowledgement among the actions: theirs takes its place.
+    var place: Int
+    var peer: PeerID
+    var first: Done
+    var all: [Done] = []
+
+    /// - Parameter most: no more will there be.
+    mutating func add(_ done: Done, ofAtMost most: Int) {
+      if all.isEmpty {
+        all.reserveCapacity(most)
+        all.append(first)
+      }
+      all.append(done)
+    }
   }
 
   struct Commit: Sendable {
@@ -121,7 +150,9 @@ public struct MasterCore: Sendable {
   var peersByClient: [ClientID: PeerID] = [:]
   var sessionsByAccount: [AccountID: Int] = [:]
   /// Unanswered requests by connection: those that wait for the log. Whatever becomes of the session, they are counted until answered.
-  var inFlight: [PeerID: Int] = [:]
+  var inFlight: [PeerID: InFlight] = [:]
+  /// How many groups of acknowledgements were begun: numbers them.
+  private var groupsBegun: UInt64 = 0
   var watches = WatchTable()
   /// Who may subscribe to what, and how many sessions say so.
   var hearers: [Hearer: Int] = [:]
@@ -530,29 +561,42 @@ public struct MasterCore: Sendable {
       return
     }
     guard beginRequest(number, of: peer, into: &actions) else { return }
+    // The answer to a logout ends the session: it goes alone.
+    var takesDoneEach = session.takesDoneEach
+    if case .logout = work { takesDoneEach = false }
     waiting.append(
-      Waiting(peer: peer, number: number, client: session.client, account: session.account, work: work))
+      Waiting(
+        peer: peer, takesDoneEach: takesDoneEach, number: number, client: session.client, account: session.account,
+        work: work))
   }
 
   /// Counts a request that can't be answered at once; refuses it if its connection has too many of them.
   mutating func beginRequest(_ number: UInt64, of peer: PeerID, into actions: inout [MasterAction]) -> Bool {
     guard let place = inFlight.index(forKey: peer) else {
-      inFlight[peer] = 1
+      inFlight[peer] = InFlight(count: 1)
       return true
     }
-    guard inFlight.values[place] < limits.requestsInFlight else {
+    guard inFlight.values[place].count < limits.requestsInFlight else {
       refuse(number, peer, .limit, "too many requests under way in this session", retryAfter: 50, into: &actions)
       return false
     }
-    inFlight.values[place] += 1
+    inFlight.values[place].count += 1
     return true
   }
 
   mutating func endRequest(of peer: PeerID) {
+    endRequest(at: placeInFlight(of: peer))
+  }
+
+  private func placeInFlight(of peer: PeerID) -> [PeerID: InFlight].Index {
     guard let place = inFlight.index(forKey: peer) else {
       preconditionFailure("an answer to a request that is not under way")
     }
-    if inFlight.values[place] == 1 { inFlight.remove(at: place) } else { inFlight.values[place] -= 1 }
+    return place
+  }
+
+  private mutating func endRequest(at place: [PeerID: InFlight].Index) {
+    if inFlight.values[place].count == 1 { inFlight.remove(at: place) } else { inFlight.values[place].count -= 1 }
   }
 
   private func list(
@@ -809,9 +853,7 @@ public struct MasterCore: Sendable {
         for event in commit.events { ahead.remove(event) }
       }
       flush(at: now, wall: wall, into: &actions)
-      for commit in done {
-        for (request, answer) in commit.waiting { finish(request, answer, at: now, into: &actions) }
-      }
+      answer(done, at: now, into: &actions)
       for commit in done { tellMasters(of: commit.events, at: now, into: &actions) }
       actions.append(contentsOf: pushes)
     case .behind(let events):
@@ -864,6 +906,45 @@ public struct MasterCore: Sendable {
     lastBroadcast = now
     actions.append(.broadcast(untold))
     untold = []
+  }
+
+  /// Answers those who waited for these commits, in order: who takes `doneEach` gets all of a connection's acknowledgements where its first
+  /// one would have been.
+  private mutating func answer(_ commits: [Commit], at now: Instant, into actions: inout [MasterAction]) {
+    var groups: [Together] = []
+    for commit in commits {
+      // Requests are lent, not copied.
+      let waiting = commit.waiting.span
+      for index in waiting.indices {
+        if waiting[index].request.takesDoneEach, case .done(let event) = waiting[index].answer {
+          let done = Done(number: waiting[index].request.number, event: event)
+          acknowledge(done, to: waiting[index].request.peer, in: &groups, into: &actions)
+        } else {
+          finish(waiting[index].request, waiting[index].answer, at: now, into: &actions)
+        }
+      }
+    }
+    for group in groups where !group.all.isEmpty {
+      actions[group.place] = .reply(Reply(number: 0, body: .doneEach(group.all)), to: group.peer)
+    }
+  }
+
+  /// Puts an acknowledgement into its connection's group, or begins one: then it is an answer of its own as yet.
+  private mutating func acknowledge(
+    _ done: Done, to peer: PeerID, in groups: inout [Together], into actions: inout [MasterAction]
+  ) {
+    let place = placeInFlight(of: peer)
+    let begunBefore = groupsBegun - UInt64(groups.count)
+    let group = inFlight.values[place].group
+    if group > begunBefore {
+      groups[Int(group - begunBefore) - 1].add(done, ofAtMost: inFlight.values[place].count + 1)
+    } else {
+      groupsBegun += 1
+      inFlight.values[place].group = groupsBegun
+      groups.append(Together(place: actions.count, peer: peer, first: done))
+      reply(.done(done.event), done.number, peer, into: &actions)
+    }
+    endRequest(at: place)
   }
 
   /// Answers a request that needed the log.

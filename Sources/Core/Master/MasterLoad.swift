@@ -35,8 +35,8 @@ extension MasterCore {
   /// What this master has to do now. Costs a look at every session.
   public var load: MasterLoad {
     MasterLoad(
-      sessions: sessions.count, requestsInFlight: inFlight.values.max() ?? 0, requestsWaiting: requestsWaiting,
-      loginsWaiting: held.count, readsWaiting: reads.count, repeatsWaiting: repeats.count,
-      topicsPerSession: sessions.values.reduce(0) { max($0, $1.topics.count) })
+      sessions: sessions.count, requestsInFlight: inFlight.values.reduce(0) { max($0, $1.count) },
+      requestsWaiting: requestsWaiting, loginsWaiting: held.count, readsWaiting: reads.count,
+      repeatsWaiting: repeats.count, topicsPerSession: sessions.values.reduce(0) { max($0, $1.topics.count) })
   }
 }

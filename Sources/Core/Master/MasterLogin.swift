@@ -315,6 +315,7 @@ extension MasterCore {
     var session = Session(
       client: hello.client, account: account, key: hello.key, lastHeard: now, address: login.address)
     if case .operatorOfCluster = login.claims?.holder { session.isOperators = true }
+    session.takesDoneEach = hello.takesDoneEach
     session.token = granted?.id ?? login.claims?.id
     session.tokenExpires = granted?.expires ?? login.claims?.expires ?? .zero
     sessions[peer] = session

@@ -43,12 +43,14 @@ public struct Hello: Hashable, Sendable {
   public var newest: EventID
   /// Nil proves nothing, and opens nothing.
   public var proof: Proof?
+  /// Understands `Reply.Body.doneEach`. Without that each request is acknowledged on its own.
+  public var takesDoneEach: Bool
   /// No part of the message: the key that its connection has proved, noted by whoever received it.
   public var key: PeerKey?
 
   public init(
     version: UInt32 = Hello.currentVersion, client: ClientID, user: String, register: Bool, newest: EventID,
-    proof: Proof? = nil
+    proof: Proof? = nil, takesDoneEach: Bool = false
   ) {
     self.version = version
     self.client = client
@@ -56,6 +58,7 @@ public struct Hello: Hashable, Sendable {
     self.register = register
     self.newest = newest
     self.proof = proof
+    self.takesDoneEach = takesDoneEach
   }
 }
 
@@ -122,7 +125,7 @@ public struct TimelineQuery: Hashable, Sendable {
 
 /// From a master to a client.
 public struct Reply: Hashable, Sendable {
-  /// The request's number; 0 for a Goodbye, which nobody asked for.
+  /// The request's number; 0 for a Goodbye, which nobody asked for, and for `doneEach`, which has its own.
   public var number: UInt64
   public var body: Body
 
@@ -130,6 +133,8 @@ public struct Reply: Hashable, Sendable {
     case welcome(Welcome)
     /// Committed and synced, as this event.
     case done(EventID)
+    /// The same of several requests, in one message: 1 to `Limits.acknowledgedTogether`. For a client whose Hello `takesDoneEach`.
+    case doneEach([Done])
     case names(NamesPage)
     case page(TimelinePage)
     case watching(Watching)
@@ -143,6 +148,17 @@ public struct Reply: Hashable, Sendable {
   public init(number: UInt64, body: Body) {
     self.number = number
     self.body = body
+  }
+}
+
+/// A request that is committed and synced.
+public struct Done: Hashable, Sendable {
+  public var number: UInt64
+  public var event: EventID
+
+  public init(number: UInt64, event: EventID) {
+    self.number = number
+    self.event = event
   }
 }
 

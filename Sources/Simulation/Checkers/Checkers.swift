@@ -95,20 +95,12 @@ final class AcknowledgementChecker {
   func onReply(_ reply: Reply, from master: MasterProcess, to process: Process) {
     guard let client = process as? ClientProcess else { return }
     switch reply.body {
-    case .done(let id):
-      guard id <= model.head else {
-        return world.fail(
-          "acknowledged is durable", "\(master.name) acknowledges event \(id), and the log's head is \(model.head)",
-          [master, client])
+    case .done(let id): check(Done(number: reply.number, event: id), master, client)
+    case .doneEach(let all):
+      if all.count < 2 || all.count > Limits.acknowledgedTogether {
+        world.fail("limits", "\(all.count) requests acknowledged together", [master, client])
       }
-      let event = model.events[Int(id.rawValue) - 1]
-      let request = RequestID(client: client.core.client, number: reply.number)
-      if event.request != request {
-        world.fail(
-          "a repeat gets the first one's result",
-          "\(master.name) answers request \(reply.number) of \(client.name) with event \(id), which another caused",
-          [master, client])
-      }
+      for done in all { check(done, master, client) }
     case .welcome(let welcome):
       guard welcome.account.index < model.names.count, model.names[welcome.account.index] == client.user else {
         return world.fail(
@@ -139,6 +131,22 @@ final class AcknowledgementChecker {
         world.fail("limits", "a page of \(page.names.count) names", [master, client])
       }
     case .watching, .unwatched, .refused, .goodbye: break
+    }
+  }
+
+  private func check(_ done: Done, _ master: MasterProcess, _ client: ClientProcess) {
+    guard done.event <= model.head else {
+      return world.fail(
+        "acknowledged is durable",
+        "\(master.name) acknowledges event \(done.event), and the log's head is \(model.head)", [master, client])
+    }
+    let event = model.events[Int(done.event.rawValue) - 1]
+    let request = RequestID(client: client.core.client, number: done.number)
+    if event.request != request {
+      world.fail(
+        "a repeat gets the first one's result",
+        "\(master.name) answers request \(done.number) of \(client.name) with event \(done.event), which another caused",
+        [master, client])
     }
   }
 

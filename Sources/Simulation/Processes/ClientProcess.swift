@@ -154,8 +154,11 @@ final class ClientProcess: Process {
       case .session where frame.link === session:
         guard var reply = world.decoded({ () throws(WireError) in try Wire.decodeReply(frame.bytes) }) else { return }
         if world.defect == .ignoreASequenceGap { ignoreGap(&reply) }
-        if world.defect == .repeatUnderANewNumber, let number = renamed[reply.number] { reply.number = number }
-        askedAt[reply.number] = nil
+        reply.number = settle(reply.number)
+        if case .doneEach(let all) = reply.body {
+          world.meet(.acknowledgedTogether)
+          reply.body = .doneEach(all.map { Done(number: settle($0.number), event: $0.event) })
+        }
         core.onReply(reply, at: now, into: &actions)
       case .timelines where frame.link === timelines:
         guard var update = world.decoded({ () throws(WireError) in try Wire.decodeUpdate(frame.bytes) }) else { return }
@@ -164,6 +167,14 @@ final class ClientProcess: Process {
       case .session, .timelines, .masterRouter, .mesh, .supervision: break
       }
     }
+  }
+
+  /// The request is answered. Gives the number that the core knows it by.
+  private func settle(_ number: UInt64) -> UInt64 {
+    var number = number
+    if world.defect == .repeatUnderANewNumber, let former = renamed[number] { number = former }
+    askedAt[number] = nil
+    return number
   }
 
   override func endTurn(at now: Instant) { finishActions() }

@@ -279,7 +279,7 @@ final class MasterProcess: Process {
 
   private func send(_ reply: Reply, to peer: PeerID) {
     var reply = reply
-    if case .done = reply.body, let strike = beforeAcknowledging {
+    if reply.body.acknowledges, let strike = beforeAcknowledging {
       beforeAcknowledging = nil
       // Should it live on, it goes on here.
       next -= 1
@@ -520,6 +520,15 @@ final class MasterProcess: Process {
       enqueue(.callback { [self] in core.onLookUp(outcome, into: &actions) })
     }
     readDone()
+  }
+}
+
+extension Reply.Body {
+  fileprivate var acknowledges: Bool {
+    switch self {
+    case .done, .doneEach: true
+    default: false
+    }
   }
 }
 

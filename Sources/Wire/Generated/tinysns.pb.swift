@@ -201,6 +201,9 @@ nonisolated struct Tinysns_Hello: Sendable {
     set {proof = .token(newValue)}
   }
 
+  /// understands the reply of that name
+  var doneEach: Bool = false
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   nonisolated enum OneOf_Proof: Equatable, Sendable {
@@ -465,6 +468,14 @@ nonisolated struct Tinysns_Reply: Sendable {
     set {body = .goodbye(newValue)}
   }
 
+  var doneEach: Tinysns_DoneEach {
+    get {
+      if case .doneEach(let v)? = body {return v}
+      return Tinysns_DoneEach()
+    }
+    set {body = .doneEach(newValue)}
+  }
+
   var unknownFields = SwiftProtobuf.UnknownStorage()
 
   nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -478,8 +489,24 @@ nonisolated struct Tinysns_Reply: Sendable {
     case pong(Tinysns_Pong)
     case refused(Tinysns_Refusal)
     case goodbye(Tinysns_Empty)
+    case doneEach(Tinysns_DoneEach)
 
   }
+
+  init() {}
+}
+
+/// Several `done` in one, for a client whose Hello says `done_each`: the requests' numbers, and the event's id of each.
+nonisolated struct Tinysns_DoneEach: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  var numbers: [UInt64] = []
+
+  var events: [UInt64] = []
+
+  var unknownFields = SwiftProtobuf.UnknownStorage()
 
   init() {}
 }
@@ -1694,7 +1721,7 @@ nonisolated extension Tinysns_Empty: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension Tinysns_Hello: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Hello"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}client\0\u{1}user\0\u{1}register\0\u{1}newest\0\u{1}password\0\u{1}token\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}client\0\u{1}user\0\u{1}register\0\u{1}newest\0\u{1}password\0\u{1}token\0\u{3}done_each\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1723,6 +1750,7 @@ nonisolated extension Tinysns_Hello: SwiftProtobuf.Message, SwiftProtobuf._Messa
           self.proof = .token(v)
         }
       }()
+      case 8: try { try decoder.decodeSingularBoolField(value: &self.doneEach) }()
       default: break
       }
     }
@@ -1759,6 +1787,9 @@ nonisolated extension Tinysns_Hello: SwiftProtobuf.Message, SwiftProtobuf._Messa
     }()
     case nil: break
     }
+    if self.doneEach != false {
+      try visitor.visitSingularBoolField(value: self.doneEach, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1769,6 +1800,7 @@ nonisolated extension Tinysns_Hello: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.register != rhs.register {return false}
     if lhs.newest != rhs.newest {return false}
     if lhs.proof != rhs.proof {return false}
+    if lhs.doneEach != rhs.doneEach {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2031,7 +2063,7 @@ nonisolated extension Tinysns_TimelineQuery: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension Tinysns_Reply: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   static let protoMessageName: String = _protobuf_package + ".Reply"
-  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}welcome\0\u{1}done\0\u{1}names\0\u{1}page\0\u{1}watching\0\u{1}unwatched\0\u{1}pong\0\u{1}refused\0\u{1}goodbye\0")
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}welcome\0\u{1}done\0\u{1}names\0\u{1}page\0\u{1}watching\0\u{1}unwatched\0\u{1}pong\0\u{1}refused\0\u{1}goodbye\0\u{3}done_each\0")
 
   mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2152,6 +2184,19 @@ nonisolated extension Tinysns_Reply: SwiftProtobuf.Message, SwiftProtobuf._Messa
           self.body = .goodbye(v)
         }
       }()
+      case 11: try {
+        var v: Tinysns_DoneEach?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .doneEach(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .doneEach(v)
+        }
+      }()
       default: break
       }
     }
@@ -2202,6 +2247,10 @@ nonisolated extension Tinysns_Reply: SwiftProtobuf.Message, SwiftProtobuf._Messa
       guard case .goodbye(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
     }()
+    case .doneEach?: try {
+      guard case .doneEach(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
+    }()
     case nil: break
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -2210,6 +2259,41 @@ nonisolated extension Tinysns_Reply: SwiftProtobuf.Message, SwiftProtobuf._Messa
   static func ==(lhs: Tinysns_Reply, rhs: Tinysns_Reply) -> Bool {
     if lhs.number != rhs.number {return false}
     if lhs.body != rhs.body {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Tinysns_DoneEach: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  static let protoMessageName: String = _protobuf_package + ".DoneEach"
+  static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}numbers\0\u{1}events\0")
+
+  mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedUInt64Field(value: &self.numbers) }()
+      case 2: try { try decoder.decodeRepeatedUInt64Field(value: &self.events) }()
+      default: break
+      }
+    }
+  }
+
+  func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.numbers.isEmpty {
+      try visitor.visitPackedUInt64Field(value: self.numbers, fieldNumber: 1)
+    }
+    if !self.events.isEmpty {
+      try visitor.visitPackedUInt64Field(value: self.events, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  static func ==(lhs: Tinysns_DoneEach, rhs: Tinysns_DoneEach) -> Bool {
+    if lhs.numbers != rhs.numbers {return false}
+    if lhs.events != rhs.events {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -171,7 +171,7 @@ struct LoadBuilder {
       .hello(
         Hello(
           client: ClientID(random.next()), user: user, register: true, newest: .zero,
-          proof: .password(Bench.password(of: user)))))
+          proof: .password(Bench.password(of: user)), takesDoneEach: true)))
   }
 
   /// The end of a session's script.

@@ -324,6 +324,28 @@ extension TestClient {
     #expect(client.actions.isEmpty, "a repeated answer")
   }
 
+  @Test func severalAreAnsweredTogether() {
+    let client = TestClient.serving()
+    let tokens = (0..<3).map { client.submit(.post(text: "\($0)")) }
+    let numbers = client.sent.suffix(3).map(\.number)
+    // One more than once, and one that nobody has asked.
+    let all = [(numbers[0], 7), (numbers[2], 9), (numbers[0], 8), (77, 5)].map {
+      Done(number: $0.0, event: EventID($0.1))
+    }
+    client.reply(0, .doneEach(all))
+    #expect(client.outcomes[tokens[0]] == .reply(.done(EventID(7))))
+    #expect(client.outcomes[tokens[1]] == nil)
+    #expect(client.outcomes[tokens[2]] == .reply(.done(EventID(9))))
+    #expect(client.core.newest == EventID(9) && client.core.pendingCount == 1)
+    client.reply(0, .doneEach(all))
+    #expect(client.actions.isEmpty, "repeated answers")
+    client.disconnect()
+    client.locate(two)
+    #expect(client.hello?.takesDoneEach == true)
+    client.reply(0, .doneEach([Done(number: numbers[1], event: EventID(8))]))
+    #expect(client.outcomes[tokens[1]] == nil, "an answer before the Welcome")
+  }
+
   @Test func requestsWaitForTheLogin() {
     let client = TestClient()
     let before = client.submit(.post(text: "1"))

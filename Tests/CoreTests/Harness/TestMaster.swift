@@ -209,12 +209,14 @@ final class TestMaster {
   @discardableResult
   func login(
     _ user: String, client: UInt64? = nil, register: Bool = true, newest: EventID = .zero, proof: Proof? = nil,
-    from peer: PeerID, sourceLocation: SourceLocation = #_sourceLocation
+    takesDoneEach: Bool = false, from peer: PeerID, sourceLocation: SourceLocation = #_sourceLocation
   ) -> Reply.Body {
     let client = ClientID(client ?? UInt64(peer.rawValue) + 1_000)
     return ask(
-      .hello(Hello(client: client, user: user, register: register, newest: newest, proof: proof)), from: peer,
-      sourceLocation: sourceLocation)
+      .hello(
+        Hello(
+          client: client, user: user, register: register, newest: newest, proof: proof, takesDoneEach: takesDoneEach)),
+      from: peer, sourceLocation: sourceLocation)
   }
 
   /// The shell no longer trusts a topic's subscriptions.
@@ -446,6 +448,12 @@ final class TestMaster {
 
   private func check(_ reply: Reply, to peer: PeerID) {
     replies.append((peer, reply))
+    guard case .doneEach(let all) = reply.body else { return checkAnswer(reply, to: peer) }
+    #expect(reply.number == 0 && all.count > 1 && all.count <= Limits.acknowledgedTogether)
+    for done in all { checkAnswer(Reply(number: done.number, body: .done(done.event)), to: peer) }
+  }
+
+  private func checkAnswer(_ reply: Reply, to peer: PeerID) {
     guard reply.body != .goodbye else {
       #expect(reply.number == 0, "nobody asks for a goodbye")
       return
@@ -465,7 +473,7 @@ final class TestMaster {
     case .names(let page): #expect(page.names.count <= Limits.pageNames)
     case .refused(let refusal):
       #expect(!refusal.message.isEmpty && !refusal.message.contains { $0.isNewline }, "a refusal is one line")
-    case .unwatched, .goodbye: break
+    case .unwatched, .doneEach, .goodbye: break
     }
   }
 
@@ -491,7 +499,7 @@ final class TestMaster {
       switch action {
       case .reply(let reply, _):
         // A repeat that waited for the commit is answered later; the first answer counts.
-        if case .done(let id) = reply.body, ids.contains(id), acknowledged.insert(id).inserted {
+        for id in reply.body.events where ids.contains(id) && acknowledged.insert(id).inserted {
           #expect(index < broadcast, "told to the masters before acknowledged")
         }
       case .publish(let post, _):
@@ -506,6 +514,17 @@ final class TestMaster {
     #expect(owed.isEmpty, "requests without an answer: \(owed)", sourceLocation: sourceLocation)
     if !hasExited { pass(MasterCore.broadcastPause) }
     #expect(broadcasts.last?.last?.id ?? .zero >= lastCommitted, "a commit is not told to the others")
+  }
+}
+
+extension Reply.Body {
+  /// What it acknowledges.
+  fileprivate var events: [EventID] {
+    switch self {
+    case .done(let id): [id]
+    case .doneEach(let all): all.map(\.event)
+    default: []
+    }
   }
 }
 

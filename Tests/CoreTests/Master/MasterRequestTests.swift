@@ -28,6 +28,79 @@ import Testing
     master.expectAllAnswered()
   }
 
+  @Test func acknowledgementsOfACommitGoTogether() {
+    let master = TestMaster.serving()
+    master.login("alice", takesDoneEach: true, from: 1)
+    master.login("bob", takesDoneEach: true, from: 2)
+    master.login("carol", from: 3)
+    // In a commit of its own, with more of the connection behind it.
+    master.send(.post(text: "first"), from: 1)
+    master.send(.post(text: "1"), from: 1)
+    master.send(.post(text: "2"), from: 3)
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.post(text: "3"), from: 2)
+    master.send(.follow(name: "bob"), from: 1)
+    master.send(.post(text: "4"), from: 3)
+    master.send(.post(text: "5"), from: 1)
+    master.finishCommit()
+    #expect(master.told(1).last == .done(EventID(7)), "one alone is acknowledged as ever")
+    let before = master.replies.count
+    master.settle()
+    let replies = Array(master.replies.dropFirst(before))
+    #expect(replies.map(\.peer) == [1, 3, 2, 1, 3])
+    let all = [(3, 8), (4, 10), (6, 13)].map { Done(number: $0.0, event: EventID($0.1)) }
+    #expect(replies[0].reply == Reply(number: 0, body: .doneEach(all)), "where the first one would be")
+    #expect(replies[1].reply == Reply(number: 2, body: .done(EventID(9))))
+    #expect(replies[2].reply == Reply(number: 2, body: .done(EventID(11))))
+    #expect(replies[3].reply.number == 5 && code(replies[3].reply.body) == .alreadyExists)
+    #expect(replies[4].reply == Reply(number: 3, body: .done(EventID(12))), "who does not take them together")
+    #expect(master.core.inFlight.isEmpty)
+    master.expectAllAnswered()
+  }
+
+  /// As many as there can be, in several commits; then others, in the next.
+  @Test func eachCommitHasItsOwnAcknowledgements() {
+    let master = TestMaster.serving()
+    master.login("alice", takesDoneEach: true, from: 1)
+    master.login("bob", takesDoneEach: true, from: 2)
+    for number in 2...UInt64(Limits.requestsInFlight) + 1 { master.send(.post(text: "x"), number: number, from: 1) }
+    master.send(.post(text: "y"), number: 2, from: 2)
+    master.send(.post(text: "y"), number: 3, from: 2)
+    master.settle()
+    let posts = master.told(1).dropFirst()
+    #expect(posts.count < 10, "\(posts.count) answers")
+    master.send(.post(text: "last"), from: 1)
+    master.send(.post(text: "last"), from: 1)
+    master.send(.post(text: "last"), from: 1)
+    master.settle()
+    let head = master.log.head.rawValue
+    let number = UInt64(Limits.requestsInFlight) + 2
+    #expect(
+      master.told(1).suffix(2) == [
+        .done(EventID(head - 2)),
+        .doneEach([
+          Done(number: number + 1, event: EventID(head - 1)), Done(number: number + 2, event: EventID(head)),
+        ]),
+      ])
+    master.expectAllAnswered()
+  }
+
+  @Test func aLogoutIsAcknowledgedAlone() {
+    let master = TestMaster.serving()
+    master.login("alice", takesDoneEach: true, from: 1)
+    master.login("bob", from: 2)
+    master.send(.post(text: "of another"), from: 2)
+    master.send(.post(text: "1"), from: 1)
+    master.send(.post(text: "2"), from: 1)
+    master.send(.logout(everywhere: false), from: 1)
+    master.send(.post(text: "3"), from: 1)
+    master.settle()
+    let all = [(2, 6), (3, 7), (5, 9)].map { Done(number: $0.0, event: EventID($0.1)) }
+    #expect(master.told(1).suffix(2) == [.doneEach(all), .done(EventID(8))])
+    #expect(master.core.sessions[1] == nil && master.core.inFlight.isEmpty)
+    master.expectAllAnswered()
+  }
+
   @Test(arguments: ["", "   ", "a\nb", "a\u{9b}31m", String(repeating: "x", count: 1_025)])
   func badPostsAreRefused(text: String) {
     let master = served()
@@ -438,7 +511,7 @@ import Testing
     let told = master.told(1).count
     let asked = try #require(master.lookUp)
     #expect(asked.requests == [RequestID(client: ClientID(1_001), number: 11): EventID(5)])
-    #expect(asked.upTo == EventID(44) && master.core.inFlight[1] == 1 && master.core.repeats.count == 1)
+    #expect(asked.upTo == EventID(44) && master.core.inFlight[1]?.count == 1 && master.core.repeats.count == 1)
     // Others do not wait for it.
     master.send(.post(text: "50"), number: 50, from: 1)
     master.send(.post(text: "new"), number: 51, from: 1)

@@ -150,7 +150,7 @@ private struct FuzzedClient {
     let request = sent.isEmpty ? nil : sent[sent.count - 1 - draw.below(min(sent.count, 8))]
     let number = draw.below(16) == 0 ? draw.number() : request?.number ?? 0
     let body: Reply.Body
-    switch draw.below(10) {
+    switch draw.below(11) {
     case 0: body = .done(EventID(max(1, draw.number())))
     case 1: body = .refused(draw.refusal())
     case 2: body = .goodbye
@@ -161,6 +161,10 @@ private struct FuzzedClient {
           topics: subscribed.prefix(16).map { Watching(topic: $0, sequence: draw.number()) }))
     case 4: body = .names(NamesPage(names: [draw.name()], more: draw.flag()))
     case 5, 6: body = .watching(Watching(topic: Topic(high: 1, low: UInt64(draw.below(4))), sequence: draw.number()))
+    case 9:
+      // Some were asked, some more than once, and the last is whatever it is.
+      let asked = sent.suffix(4).map { Done(number: $0.number, event: EventID(max(1, draw.number()))) }
+      body = .doneEach(asked + [Done(number: number, event: EventID(1))])
     case 7, 8: body = .page(TimelinePage(posts: posts(), upTo: EventID(draw.number()), more: draw.flag()))
     default:
       body = .welcome(

@@ -210,11 +210,13 @@ private struct FuzzedMaster {
   private mutating func requestBody() -> Request.Body {
     switch draw.below(14) {
     case 0, 1:
-      return .hello(
-        Hello(
-          version: draw.below(8) == 0 ? draw.number32() : Hello.currentVersion, client: ClientID(draw.number()),
-          user: draw.name(), register: draw.below(4) != 0, newest: EventID(draw.below(4) == 0 ? draw.number() : 0),
-          proof: proof()))
+      var hello = Hello(
+        version: draw.below(8) == 0 ? draw.number32() : Hello.currentVersion, client: ClientID(draw.number()),
+        user: draw.name(), register: draw.below(4) != 0, newest: EventID(draw.below(4) == 0 ? draw.number() : 0),
+        proof: proof())
+      // Not drawn: the inputs that were kept go on to mean what they meant.
+      hello.takesDoneEach = hello.client.rawValue % 4 != 0
+      return .hello(hello)
     case 2, 3: return .post(text: draw.text())
     case 4: return .follow(name: draw.name())
     case 5: return .unfollow(name: draw.name())

@@ -58,7 +58,7 @@ struct MessageGenerator {
       body = .hello(
         Hello(
           version: any32(), client: ClientID(any64()), user: text(64), register: flag(), newest: position(),
-          proof: proof))
+          proof: proof, takesDoneEach: flag()))
     case 1: body = .post(text: text(Limits.postBytes))
     case 2: body = .follow(name: text(64))
     case 3: body = .unfollow(name: text(64))
@@ -84,7 +84,7 @@ struct MessageGenerator {
 
   mutating func reply() -> Reply {
     let body: Reply.Body
-    switch below(9) {
+    switch below(10) {
     case 0:
       body = .welcome(
         Welcome(
@@ -96,6 +96,7 @@ struct MessageGenerator {
     case 5: body = .unwatched
     case 6: body = .pong(Pong(head: position(), topics: list(Limits.topicsPerSession) { $0.watching() }))
     case 7: body = .refused(refusal())
+    case 8: body = .doneEach((0...below(9)).map { _ in Done(number: counter(), event: eventID()) })
     default: body = .goodbye
     }
     return Reply(number: counter(), body: body)
