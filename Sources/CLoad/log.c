@@ -1,4 +1,5 @@
-// What libzmq and the disk allow: a ROUTER that writes what has come to a file, syncs that, and answers. Nothing of a service.
+// The plainest server on libzmq that keeps what it is sent: a ROUTER that writes what has come to a file, syncs that, and answers each. Nothing of
+// a service, and a sync at a time.
 #include "CLoad.h"
 
 #include <fcntl.h>
@@ -21,12 +22,12 @@ struct answer {
 static int open_file(const char *path) {
   int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   char *zeros = calloc(1, 1 << 20);
-  int isWhole = file >= 0 && zeros != NULL;
-  for (int written = 0; isWhole && written < FILE_BYTES; written += 1 << 20) {
-    isWhole = write(file, zeros, 1 << 20) == 1 << 20;
+  int is_whole = file >= 0 && zeros != NULL;
+  for (int written = 0; is_whole && written < FILE_BYTES; written += 1 << 20) {
+    is_whole = write(file, zeros, 1 << 20) == 1 << 20;
   }
   free(zeros);
-  if (isWhole && fsync(file) == 0) return file;
+  if (is_whole && fsync(file) == 0) return file;
   if (file >= 0) close(file);
   return -1;
 }
@@ -34,9 +35,10 @@ static int open_file(const char *path) {
 /// Takes one request: its bytes go to `data`, and what is to be answered to `answer`: "done" as event 1, under the request's number.
 static int take(void *router, struct answer *answer, uint8_t *data) {
   uint8_t identity[8];
-  if (zmq_recv(router, identity, sizeof identity, ZMQ_DONTWAIT) != sizeof answer->identity) return -1;
+  int identity_count = zmq_recv(router, identity, sizeof identity, ZMQ_DONTWAIT);
+  if (identity_count < 0) return -1;
   int count = zmq_recv(router, data, REQUEST_MAX, 0);
-  if (count < 2 || count > REQUEST_MAX) return -1;
+  if (identity_count != sizeof answer->identity || count < 2 || count > REQUEST_MAX) return -1;
   memcpy(answer->identity, identity, sizeof answer->identity);
   // Field 1, the number, is copied as it is.
   int number = 1;
@@ -49,8 +51,8 @@ static int take(void *router, struct answer *answer, uint8_t *data) {
 
 int load_zmq_log(uint16_t port, const char *path, int command_fd) {
   void *context = zmq_ctx_new(), *router = zmq_socket(context, ZMQ_ROUTER);
-  int unlimited = 0;
-  zmq_setsockopt(router, ZMQ_LINGER, &unlimited, sizeof unlimited);
+  int none = 0, unlimited = 0;
+  zmq_setsockopt(router, ZMQ_LINGER, &none, sizeof none);
   zmq_setsockopt(router, ZMQ_SNDHWM, &unlimited, sizeof unlimited);
   zmq_setsockopt(router, ZMQ_RCVHWM, &unlimited, sizeof unlimited);
   char endpoint[64];

@@ -9,7 +9,7 @@ import Model
 /// other index, no trigger: a commit costs the pages that its events fill, and nothing else.
 enum EventRow {
   static let schema = """
-    CREATE TABLE events (
+    CREATE TABLE \(table) (
       id       INTEGER PRIMARY KEY,  -- of the row's last event; those of all events are contiguous from 1
       time     INTEGER NOT NULL,     -- milliseconds since 1970
       client   INTEGER,              -- the request that caused it: client, as a signed number,
@@ -24,17 +24,19 @@ enum EventRow {
     ) STRICT
     """
 
-  /// The column that version 3 has added to the table.
+  static let table = "entries"
+  /// What version 3 has changed: `packed`, and the name, so that a program of before that has the log open fails at once, instead of passing over
+  /// what it does not know.
+  static let formerTable = "events"
   static let packedColumn = "packed BLOB"
 
   static let columns = "id, time, client, number, kind, account, other, text, checksum, packed"
   static let columnCount = columns.split(separator: ",").count
 
-  /// A row of several events is full at so many bytes: three fit on a page of 4 KiB, and finding one event among them takes well
-  /// under a microsecond.
+  /// A row of several events is full at so many bytes: three fit on a page of 4 KiB, and to find one event among them takes a microsecond or two.
   static let packedBytesMax = 1_300
-  /// Events of a row, at most: as many of the smallest ones as fit.
-  static let eventsMax = packedBytesMax / StoredEvent.bytesMin
+  /// Events of a row, at most: as many of the smallest ones as fit. Part of the format: it may grow, but not become less.
+  static let eventsMax = 81
 
   enum Kind {
     static let several: Int64 = 0

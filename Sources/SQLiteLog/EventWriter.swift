@@ -13,7 +13,7 @@ struct EventWriter {
 
   private static func insertion(of count: Int) -> String {
     let row = "(" + Array(repeating: "?", count: EventRow.columnCount).joined(separator: ", ") + ")"
-    return "INSERT INTO events (\(EventRow.columns)) VALUES "
+    return "INSERT INTO \(EventRow.table) (\(EventRow.columns)) VALUES "
       + Array(repeating: row, count: count).joined(separator: ", ")
   }
 
@@ -29,8 +29,8 @@ struct EventWriter {
   /// The events of all rows, packed, one behind the other: SQLite reads them where they are.
   private var bytes: [UInt8] = []
 
-  /// More is not kept from one commit to the next: most are small.
-  private static let bytesKept = 1 << 16
+  /// More is not kept from one commit to the next: a full one of 100 bytes a post.
+  private static let bytesKept = 1 << 19
 
   /// Inserts `events` in the transaction under way.
   mutating func insert(_ events: [Event], into database: Database) throws {

@@ -56,12 +56,14 @@ final class LogFile {
   private func upgrade() throws(LogError) {
     try file.access { database in
       try database.writing {
-        guard try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0 < Self.version else { return }
-        try database.execute(
-          sql: """
-            ALTER TABLE events ADD COLUMN \(EventRow.packedColumn);
-            PRAGMA user_version = \(Self.version);
-            """)
+        if try !database.tableExists(EventRow.table) {
+          try database.execute(
+            sql: """
+              ALTER TABLE \(EventRow.formerTable) RENAME TO \(EventRow.table);
+              ALTER TABLE \(EventRow.table) ADD COLUMN \(EventRow.packedColumn);
+              """)
+        }
+        try database.execute(sql: "PRAGMA user_version = \(Self.version)")
       }
     }
   }
@@ -160,7 +162,7 @@ final class LogFile {
   }
 
   private static func head(_ database: Database) throws -> EventID {
-    let rows = try database.rows("SELECT max(id) FROM events")
+    let rows = try database.rows("SELECT max(id) FROM \(EventRow.table)")
     defer { rows.reset() }
     return try rows.step() ? EventID(stored: rows.integer(0)) : .zero
   }
@@ -175,7 +177,7 @@ final class LogFile {
   func scan(after position: EventID, limit: Int, visit: (StoredEvent) throws -> Void) throws(LogError) {
     guard limit > 0, position.stored < .max else { return }
     try file.access { database in
-      let rows = try database.rows("SELECT \(EventRow.columns) FROM events WHERE id > ?1 ORDER BY id")
+      let rows = try database.rows("SELECT \(EventRow.columns) FROM \(EventRow.table) WHERE id > ?1 ORDER BY id")
       defer { rows.reset() }
       rows.bind(position, at: 1)
       var events: [StoredEvent] = []
@@ -184,7 +186,7 @@ final class LogFile {
       while left > 0, try rows.step() {
         try EventRow.read(rows, path: path, into: &events)
         for event in events.drop(while: { $0.id <= position.stored }).prefix(left) {
-          guard event.id == last + 1 else { throw LogError.corrupt("\(path): event \(last + 1) is missing") }
+          guard event.id == last + 1 else { throw missing(last + 1) }
           try visit(event)
           last += 1
           left -= 1
@@ -198,36 +200,55 @@ final class LogFile {
     after low: EventID, upTo high: EventID, newestFirst: Bool, in database: Database,
     visit: (StoredEvent) throws -> Bool
   ) throws {
-    guard low < high else { return }
+    guard low.stored < high.stored else { return }
     // The row that has the last of them may end with later ones.
     let rows = try database.rows(
       """
-      SELECT \(EventRow.columns) FROM events WHERE id > ?1 AND id < ?2 ORDER BY id \(newestFirst ? "DESC" : "ASC")
+      SELECT \(EventRow.columns) FROM \(EventRow.table) WHERE id > ?1 AND id < ?2 ORDER BY id \(newestFirst ? "DESC" : "ASC")
       """)
     defer { rows.reset() }
     rows.bind(low, at: 1)
     rows.bind(Int64(clamping: UInt64(high.stored) + UInt64(EventRow.eventsMax)), at: 2)
     var events: [StoredEvent] = []
+    var next: Int64? = newestFirst ? nil : low.stored + 1
     while try rows.step() {
       try EventRow.read(rows, path: path, into: &events)
       if newestFirst { events.reverse() }
       for event in events where event.id > low.stored && event.id <= high.stored {
+        guard event.id == next ?? event.id else { throw missing(next!) }
         guard try visit(event) else { return }
+        next = newestFirst ? event.id - 1 : event.id + 1
       }
     }
+    if newestFirst, let next, next > low.stored { throw missing(next) }
+  }
+
+  private func missing(_ id: Int64) -> LogError { .corrupt("\(path): event \(id) is missing") }
+
+  private static let finding = "SELECT \(EventRow.columns) FROM \(EventRow.table) WHERE id >= ?1 ORDER BY id LIMIT 1"
+
+  /// Puts the event and those that share its row into `events`, unless it is there already. Gives it; nil if it is beyond the log's end.
+  private func find(_ id: EventID, through rows: Rows, in events: inout [StoredEvent]) throws -> StoredEvent? {
+    if let event = events.first(where: { $0.id == id.stored }) { return event }
+    rows.reset()
+    rows.bind(id, at: 1)
+    guard id > .zero, try rows.step() else {
+      events = []
+      return nil
+    }
+    try EventRow.read(rows, path: path, into: &events)
+    guard let event = events.first(where: { $0.id == id.stored }) else { throw missing(id.stored) }
+    return event
   }
 
   /// Calls `body` with an event; gives nil if there is no such event.
   private func withEvent<Value>(
     _ id: EventID, in database: Database, _ body: (StoredEvent) throws -> Value
   ) throws -> Value? {
-    let rows = try database.rows("SELECT \(EventRow.columns) FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")
+    let rows = try database.rows(Self.finding)
     defer { rows.reset() }
-    rows.bind(id, at: 1)
-    guard try rows.step() else { return nil }
     var events: [StoredEvent] = []
-    try EventRow.read(rows, path: path, into: &events)
-    return try events.first { $0.id == id.stored }.map(body)
+    return try find(id, through: rows, in: &events).map(body)
   }
 
   /// The ids of posts by `authors` (ascending) in `low` < id ≤ `high`: the newest `limit` of them, or the oldest ones, in that order.
@@ -248,8 +269,12 @@ final class LogFile {
   /// The posts with these ids, in their order; ids that are no posts are left out.
   func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] {
     try file.access { database in
-      try ids.compactMap { id in
-        try withEvent(id, in: database) { $0.kind == EventRow.Kind.posted ? $0.post : nil } ?? nil
+      let rows = try database.rows(Self.finding)
+      defer { rows.reset() }
+      var events: [StoredEvent] = []
+      return try ids.compactMap { id in
+        let event = try find(id, through: rows, in: &events)
+        return event?.kind == EventRow.Kind.posted ? event?.post : nil
       }
     }
   }

@@ -108,25 +108,34 @@ public final class SQLiteLog: EventLog {
     guard let index = readableIndex() else {
       return try log.postIDs(by: authors, after: low, upTo: high, newestFirst: newestFirst, limit: limit)
     }
-    do {
-      let watermark = try index.watermark().upTo
-      var ids: [EventID] = []
+    // What fails in the log is not the index's fault.
+    func indexed<Value>(_ read: () throws(LogError) -> Value) -> Value? {
+      do { return try read() } catch {
+        isIndexDamaged = true
+        return nil
+      }
+    }
+    if let watermark = indexed({ () throws(LogError) in try index.watermark().upTo }) {
       if newestFirst {
-        ids = try log.postIDs(by: authors, after: max(low, watermark), upTo: high, newestFirst: true, limit: limit)
-        ids += try index.postIDs(
-          by: authors, after: low, upTo: min(high, watermark), newestFirst: true, limit: limit - ids.count)
+        let newer = try log.postIDs(
+          by: authors, after: max(low, watermark), upTo: high, newestFirst: true, limit: limit)
+        let older = indexed { () throws(LogError) in
+          try index.postIDs(
+            by: authors, after: low, upTo: min(high, watermark), newestFirst: true, limit: limit - newer.count)
+        }
+        if let older { return newer + older }
       } else {
-        ids = try index.postIDs(by: authors, after: low, upTo: min(high, watermark), newestFirst: false, limit: limit)
-        if ids.count < limit {
-          ids += try log.postIDs(
-            by: authors, after: max(low, watermark), upTo: high, newestFirst: false, limit: limit - ids.count)
+        let older = indexed { () throws(LogError) in
+          try index.postIDs(by: authors, after: low, upTo: min(high, watermark), newestFirst: false, limit: limit)
+        }
+        if let older {
+          return try older
+            + log.postIDs(
+              by: authors, after: max(low, watermark), upTo: high, newestFirst: false, limit: limit - older.count)
         }
       }
-      return ids
-    } catch {
-      isIndexDamaged = true
-      return try log.postIDs(by: authors, after: low, upTo: high, newestFirst: newestFirst, limit: limit)
     }
+    return try log.postIDs(by: authors, after: low, upTo: high, newestFirst: newestFirst, limit: limit)
   }
 
   public func posts(withIDs ids: [EventID]) throws(LogError) -> [StoredPost] { try log.posts(withIDs: ids) }

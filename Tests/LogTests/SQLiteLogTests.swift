@@ -85,8 +85,14 @@ import Testing
         #expect(try log.append([event], after: EventID(event.id.rawValue - 1)) == .appended)
       }
     }
-    try tamper("log.db", "ALTER TABLE events DROP COLUMN packed; PRAGMA user_version = \(version)")
+    try tamper(
+      "log.db",
+      "ALTER TABLE entries DROP COLUMN packed; ALTER TABLE entries RENAME TO events; PRAGMA user_version = \(version)")
+    let former = try DatabaseQueue(path: path("log.db"))
+    #expect(try former.read { try Int.fetchOne($0, sql: "SELECT max(id) FROM events") } == 400)
     let log = try SQLiteLog(folder: folder.path)
+    // A program of that time that has the log open must not pass over what it can't read.
+    #expect(throws: DatabaseError.self) { try former.read { try Int.fetchOne($0, sql: "SELECT max(id) FROM events") } }
     #expect(try log.read(after: .zero, limit: 1_000) == history.events)
     let other = try SQLiteLog(folder: folder.path)
     let hash = PasswordHash(phc: "$argon2id$x")
@@ -107,7 +113,7 @@ import Testing
     let log = try SQLiteLog(folder: folder.path)
     #expect(try log.append(history.events, after: .zero) == .appended)
     let rows = try DatabaseQueue(path: path("log.db")).read {
-      try Int.fetchOne($0, sql: "SELECT count(*) FROM events")!
+      try Int.fetchOne($0, sql: "SELECT count(*) FROM entries")!
     }
     #expect(rows < history.events.count / 2)
     for start in 0...600 {
@@ -177,7 +183,7 @@ import Testing
     try fill()
     history.addPost(by: 0, "intact", request: RequestID(client: ClientID(1), number: 1))
     try fill()
-    try tamper("log.db", "UPDATE events SET \(change) WHERE id = 401")
+    try tamper("log.db", "UPDATE entries SET \(change) WHERE id = 401")
     let log = try SQLiteLog(folder: folder.path)
     let expected = LogError.corrupt("\(path("log.db")): event 401 is damaged (its checksum does not match)")
     #expect(failure { _ = try log.read(after: .zero, limit: 1_000) } == expected)
@@ -196,7 +202,7 @@ import Testing
     for number in 1...3 { history.addPost(by: 0, "\(number)") }
     let log = try SQLiteLog(folder: folder.path)
     #expect(try log.append(Array(history.events.suffix(3)), after: EventID(400)) == .appended)
-    try tamper("log.db", "UPDATE events SET \(change) WHERE id = 403")
+    try tamper("log.db", "UPDATE entries SET \(change) WHERE id = 403")
     #expect(try log.read(after: .zero, limit: 400).count == 400)
     for id in 401...403 as ClosedRange<UInt64> {
       for found in [
@@ -229,13 +235,21 @@ import Testing
   @Test func aHoleIsFound() throws {
     try fill(indexing: false)
     let last = try DatabaseQueue(path: path("log.db")).read {
-      try Int.fetchOne($0, sql: "SELECT max(id) FROM events WHERE id < 200")!
+      try Int.fetchOne($0, sql: "SELECT max(id) FROM entries WHERE id < 200")!
     }
-    try tamper("log.db", "DELETE FROM events WHERE id = (SELECT min(id) FROM events WHERE id >= 200)")
+    try tamper("log.db", "DELETE FROM entries WHERE id = (SELECT min(id) FROM entries WHERE id >= 200)")
     let log = try SQLiteLog(folder: folder.path)
     let expected = LogError.corrupt("\(path("log.db")): event \(last + 1) is missing")
     #expect(failure { _ = try log.read(after: .zero, limit: 1_000) } == expected)
     #expect(failure { try log.indexAll() } == expected)
+    let someone = history.events.compactMap(\.storedPost).map(\.author)[0]
+    for range in [PostRange.before(.max), .after(.zero)] {
+      guard case .corrupt = failure({ _ = try log.posts(by: [someone], in: range, upTo: .max, limit: 1_000) }) else {
+        Issue.record("a hole is passed over")
+        continue
+      }
+    }
+    #expect(failure { _ = try log.posts(withIDs: [EventID(UInt64(last + 1))]) } == expected)
   }
 
   // MARK: The index
@@ -319,7 +333,7 @@ import Testing
     let request = RequestID(client: ClientID(1), number: 1)
     history.addPost(by: 0, "intact", request: request)
     try fill(indexing: isIndexed)
-    try tamper("log.db", "UPDATE events SET text = text || '!' WHERE id = 401")
+    try tamper("log.db", "UPDATE entries SET text = text || '!' WHERE id = 401")
     let log = try SQLiteLog(folder: folder.path)
     let expected = LogError.corrupt("\(path("log.db")): event 401 is damaged (its checksum does not match)")
     #expect(failure { _ = try log.events(of: [request], upTo: .max) } == expected)

@@ -116,8 +116,8 @@ int load_zmq_publisher(uint16_t port, int bytes, int topics, int command_fd);
 /// an XPUB at `updates_port` that answers each subscription with a marker.
 int load_zmq_server(uint16_t port, uint16_t updates_port, int command_fd);
 
-/// Answers requests of Tiny SNS at `port` once their bytes are written to a file at `path` and synced, until the end of `command_fd`: the ceiling of
-/// what libzmq and the disk can do. All that has come shares a write and a sync; one thread besides libzmq's.
+/// Answers requests of Tiny SNS at `port` once their bytes are written to a file at `path` and synced, until the end of `command_fd`: the plainest
+/// server on libzmq that keeps what it is sent. All that has come shares a write and a sync; one thread besides libzmq's.
 int load_zmq_log(uint16_t port, const char *path, int command_fd);
 
 #pragma clang assume_nonnull end

@@ -95,7 +95,7 @@ struct BenchLoad: ParsableCommand {
 
 struct BenchPublisher: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zmq-publisher", abstract: "libzmq's PUB socket alone: publishes for each byte of standard input.",
+    commandName: "zmq-publisher", abstract: "libzmq alone: publishes for each byte of standard input.",
     shouldDisplay: false)
   @Option var port: UInt16
   @Option var bytes: Int32 = 100

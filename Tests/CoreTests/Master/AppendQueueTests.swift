@@ -57,13 +57,13 @@ import Testing
     queue.noteAppended(commit, after: .microseconds(300))
     (commit, count) = size()
     #expect(count == Limits.appendEvents)
-    queue.noteAppended(commit, after: .milliseconds(4))
+    queue.noteAppended(commit, after: .milliseconds(2))
     (commit, count) = size()
     #expect((Limits.appendEvents + 1..<Limits.batchEvents).contains(count))
     queue.noteAppended(commit, after: .milliseconds(40))
     (commit, count) = size()
     #expect(count == Limits.batchEvents)
-    queue.noteAppended(commit, after: .microseconds(4_300))
+    queue.noteAppended(commit, after: .microseconds(2_200))
     #expect(size().count == Limits.appendEvents)
   }
 }
