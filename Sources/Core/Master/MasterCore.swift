@@ -842,6 +842,11 @@ public struct MasterCore: Sendable {
     commits.removeFirst(count)
     for commit in done { requestsUnderWay -= commit.waiting.count }
     if !commits.isEmpty { commits[0].since = now }
+    if now - done[0].since >= timing.liveness {
+      // Router and slave have heard that it takes long: the slave kills whose commit takes too long, and its next beat is a second away.
+      nextSupervisionBeat = now
+      sendBeats(at: now, into: &actions)
+    }
     switch outcome {
     case .appended:
       noteStorageWorks(into: &actions)

@@ -93,6 +93,26 @@ import Testing
     #expect(master.beats.last?.commitAge == 0)
   }
 
+  /// Found by seed 5998: a disk that had hung for five seconds came back, and the slave killed the master before its next beat.
+  @Test func theEndOfALongCommitIsToldAtOnce() {
+    let master = TestMaster.serving()
+    master.login("alice", from: 1)
+    master.send(.post(text: "hi"), from: 1)
+    master.pass(.milliseconds(4_300))
+    #expect(master.beats.last!.commitAge > 3_000)
+    let beats = (master.beats.count, master.toRouter.count)
+    master.settle()
+    #expect(master.beats.count == beats.0 + 1 && master.beats.last!.commitAge == 0)
+    #expect(master.toRouter.count == beats.1 + 1)
+    // The others go on as before.
+    master.pass(.milliseconds(1_000))
+    #expect(master.beats.count == beats.0 + 2)
+    // One that took no time is told with the next beat.
+    master.send(.post(text: "ho"), from: 1)
+    master.settle()
+    #expect(master.beats.count == beats.0 + 2)
+  }
+
   @Test func beatsEveryHeartbeat() {
     let master = TestMaster.serving()
     let before = master.toRouter.count
