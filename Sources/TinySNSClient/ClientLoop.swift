@@ -310,6 +310,8 @@ final class LoopState {
           switch event.kind {
           case .disconnected, .closed, .connectRetried, .handshakeFailedNoDetail, .handshakeFailedProtocol,
             .handshakeFailedAuthentication:
+            // What came before the end comes first: acknowledgements, or a Goodbye.
+            receive(.requests, id, session, at: now)
             session.core.onDisconnected(at: now, into: &session.actions)
           default: break
           }
