@@ -1,6 +1,7 @@
 // The plainest server on libzmq that keeps what it is sent: a ROUTER that writes what has come to a file, syncs that, and answers each. Nothing of
 // a service, and a sync at a time.
 #include "CLoad.h"
+#include "request.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -40,10 +41,7 @@ static int take(void *router, struct answer *answer, uint8_t *data) {
   int count = zmq_recv(router, data, REQUEST_MAX, 0);
   if (identity_count != sizeof answer->identity || count < 2 || count > REQUEST_MAX) return -1;
   memcpy(answer->identity, identity, sizeof answer->identity);
-  // Field 1, the number, is copied as it is.
-  int number = 1;
-  while (number < count && number < 11 && (number == 1 || data[number - 1] & 0x80)) number++;
-  memcpy(answer->bytes, data, number);
+  int number = copy_number(answer->bytes, data, count);
   memcpy(answer->bytes + number, "\x18\x01", 2);
   answer->count = number + 2;
   return count;

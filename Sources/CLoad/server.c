@@ -1,5 +1,6 @@
 // What libzmq itself needs for the connections of watching clients: a ROUTER and an XPUB, and nothing of a service.
 #include "CLoad.h"
+#include "request.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -25,12 +26,7 @@ static void answer(void *router) {
   if (identity_count != 5) return;
   int count = zmq_recv(router, request, sizeof request, 0);
   uint8_t reply[40];
-  int number = 0;
-  // Field 1, the number, is copied as it is.
-  if (count > 1 && request[0] == 0x08) {
-    do reply[number] = request[number];
-    while (++number < count && number < 11 && (number == 1 || request[number - 1] & 0x80));
-  }
+  int number = copy_number(reply, request, count);
   static const uint8_t watching[] = {0x32, 18, 0x0a, 16};
   memcpy(reply + number, watching, sizeof watching);
   memset(reply + number + sizeof watching, 0, 16);
