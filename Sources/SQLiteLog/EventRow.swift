@@ -37,6 +37,8 @@ enum EventRow {
   static let packedBytesMax = 1_300
   /// Events of a row, at most: as many of the smallest ones as fit. Part of the format: it may grow, but not become less.
   static let eventsMax = 81
+  /// An event that is alone has a row of its own.
+  private static let countsOfSeveral = 2...Int64(eventsMax)
 
   enum Kind {
     static let several: Int64 = 0
@@ -78,7 +80,7 @@ enum EventRow {
     let isWhole =
       rows.integer(8) == checksum(id: last, time: rows.integer(1), count: count, packed: packed)
       && rows.isNull(2) && rows.isNull(3) && rows.isNull(6) && rows.isNull(7)
-    guard isWhole, (1...Int64(eventsMax)).contains(count), last >= count else { throw damaged(rows, path) }
+    guard isWhole, countsOfSeveral.contains(count), last >= count else { throw damaged(rows, path) }
     var rest = packed[...]
     for id in last - count + 1...last {
       guard let event = StoredEvent(id: id, unpacking: &rest) else { throw damaged(rows, path) }
@@ -89,7 +91,7 @@ enum EventRow {
 
   private static func damaged(_ rows: Rows, _ path: String) -> LogError {
     let (last, count) = (rows.integer(0), rows.integer(5))
-    guard rows.integer(4) == Kind.several, (2...Int64(eventsMax)).contains(count), last >= count else {
+    guard rows.integer(4) == Kind.several, countsOfSeveral.contains(count), last >= count else {
       return .corrupt("\(path): event \(last) is damaged (its checksum does not match)")
     }
     return .corrupt("\(path): events \(last - count + 1) to \(last) are damaged (their checksum does not match)")

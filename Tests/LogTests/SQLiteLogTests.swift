@@ -219,6 +219,31 @@ import Testing
     }
   }
 
+  /// One event alone is never packed: a row that says so is damaged, though its checksum be right.
+  @Test func aRowOfSeveralEventsHasTwoAtLeast() throws {
+    try fill()
+    for text in ["one", "two"] { history.addPost(by: 0, text) }
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.append(Array(history.events.suffix(2)), after: EventID(400)) == .appended)
+    let database = try DatabaseQueue(path: path("log.db"))
+    try database.write { database in
+      let row = try #require(
+        try Row.fetchOne(database, sql: "SELECT time, packed, checksum FROM entries WHERE id = 402 AND kind = 0"))
+      let packed = [UInt8](row["packed"] as Data)
+      func checksum(id: Int64, count: Int) -> Int64 {
+        packed.prefix(packed.count / 2 * count).withUnsafeBufferPointer {
+          EventRow.checksum(id: id, time: row["time"], count: Int64(count), packed: $0)
+        }
+      }
+      #expect(checksum(id: 402, count: 2) == row["checksum"])
+      try database.execute(
+        sql: "UPDATE entries SET id = 401, account = 1, packed = ?, checksum = ? WHERE id = 402",
+        arguments: [Data(packed.prefix(packed.count / 2)), checksum(id: 401, count: 1)])
+    }
+    let expected = LogError.corrupt("\(path("log.db")): event 401 is damaged (its checksum does not match)")
+    #expect(failure { _ = try log.read(after: EventID(400), limit: 10) } == expected)
+  }
+
   @Test func aFlippedBitOnTheDiskIsFound() throws {
     try fill()
     history.addPost(by: 0, "the needle in the haystack")
