@@ -116,7 +116,8 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
     .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Log", "Model", "Runtime", "ZeroMQ"]),
-    .testTarget(name: "ClientTests", dependencies: ["TinySNSClient", "Model"]),
+    .testTarget(
+      name: "ClientTests", dependencies: ["TinySNSClient", "Core", "Model", "Runtime", "Wire", "ZeroMQ"]),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"], exclude: ["Scenarios"]),
     .testTarget(

@@ -474,7 +474,9 @@ final class LoopState {
     let requests = try context.context.makeSocket(.dealer)
     try requests.set(
       .sendHighWaterMark(Limits.requestsInFlight * 2), .receiveHighWaterMark(0),
-      .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)), .noReconnect)
+      .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)),
+      // Never, that is: the monitor tells of the loss, and the socket is closed. With `noReconnect` libzmq would drop what came before the end.
+      .reconnect(every: .seconds(3_600), atMost: .zero))
     if contact.requests.contains("[") { try requests.set(.ipv6(true)) }
     try protect(requests, session)
     let monitor = try requests.makeMonitor(of: .failures)

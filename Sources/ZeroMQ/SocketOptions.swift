@@ -48,7 +48,7 @@ public enum SocketOption: Sendable {
   case heartbeat(interval: Duration, timeout: Duration, timeToLive: Duration)
   /// Wait between attempts to connect, growing up to `atMost` (0: not growing). Default 100 ms, not growing.
   case reconnect(every: Duration, atMost: Duration)
-  /// One attempt to connect, and none after the connection is lost.
+  /// One attempt to connect, and none after the connection is lost; then libzmq drops what has come over it and was not received yet.
   case noReconnect
   /// TCP keep-alive after `idle` without traffic, a probe each `interval` (both whole seconds), dead after `probes`.
   case tcpKeepalive(idle: Duration, interval: Duration, probes: Int)
