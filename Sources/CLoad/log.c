@@ -1,16 +1,16 @@
 // The plainest server on libzmq that keeps what it is sent: a ROUTER that writes what has come to a file, syncs that, and answers each. Nothing of
 // a service, and a sync at a time.
 #include "CLoad.h"
+#include "file.h"
 #include "request.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <zmq.h>
 
-enum { ROUND_MAX = 4096, REQUEST_MAX = 4096, FILE_BYTES = 64 << 20 };
+enum { ROUND_MAX = 4096, REQUEST_MAX = 4096 };
 
 /// An answer that waits for the sync.
 struct answer {
@@ -18,20 +18,6 @@ struct answer {
   uint8_t count;
   uint8_t bytes[16];
 };
-
-/// A file that has all its blocks, so that a sync writes data and nothing else.
-static int open_file(const char *path) {
-  int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  char *zeros = calloc(1, 1 << 20);
-  int is_whole = file >= 0 && zeros != NULL;
-  for (int written = 0; is_whole && written < FILE_BYTES; written += 1 << 20) {
-    is_whole = write(file, zeros, 1 << 20) == 1 << 20;
-  }
-  free(zeros);
-  if (is_whole && fsync(file) == 0) return file;
-  if (file >= 0) close(file);
-  return -1;
-}
 
 /// Takes one request: its bytes go to `data`, and what is to be answered to `answer`: "done" as event 1, under the request's number.
 static int take(void *router, struct answer *answer, uint8_t *data) {
@@ -57,10 +43,10 @@ int load_zmq_log(uint16_t port, const char *path, int command_fd) {
   snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", port);
   struct answer *answers = calloc(ROUND_MAX, sizeof *answers);
   uint8_t *data = malloc((size_t)ROUND_MAX * REQUEST_MAX);
-  int file = open_file(path), code = 0;
-  if (!answers || !data || file < 0 || zmq_bind(router, endpoint) != 0) code = -1;
+  struct file file = open_file(path);
+  int code = 0;
+  if (!answers || !data || file.descriptor < 0 || zmq_bind(router, endpoint) != 0) code = -1;
   zmq_pollitem_t items[] = {{.socket = router, .events = ZMQ_POLLIN}, {.fd = command_fd, .events = ZMQ_POLLIN}};
-  off_t end = 0;
   while (code == 0 && zmq_poll(items, 2, -1) >= 0 && !items[1].revents) {
     int taken = 0, count;
     size_t bytes = 0;
@@ -69,15 +55,13 @@ int load_zmq_log(uint16_t port, const char *path, int command_fd) {
       taken++;
     }
     if (taken == 0) continue;
-    if (end + (off_t)bytes > FILE_BYTES) end = 0;
-    if (pwrite(file, data, bytes, end) != (ssize_t)bytes || fdatasync(file) != 0) code = -1;
-    end += bytes;
+    code = keep(&file, data, bytes);
     for (int index = 0; index < taken && code == 0; index++) {
       zmq_send(router, answers[index].identity, sizeof answers[index].identity, ZMQ_SNDMORE | ZMQ_DONTWAIT);
       zmq_send(router, answers[index].bytes, answers[index].count, ZMQ_DONTWAIT);
     }
   }
-  if (file >= 0) close(file);
+  close_file(&file);
   free(answers);
   free(data);
   zmq_close(router);

@@ -1,5 +1,6 @@
-// The ceiling: libzmq's PUB socket and nothing else.
+// The ceiling: libzmq's PUB socket and nothing else; or that and a file.
 #include "CLoad.h"
+#include "file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static int publish_to_each(void *socket, zmq_msg_t *shared, int topics) {
   return 0;
 }
 
-int load_zmq_publisher(uint16_t port, int bytes, int topics, int command_fd) {
+int load_zmq_publisher(uint16_t port, int bytes, int topics, const char *log, int command_fd) {
   void *context = zmq_ctx_new();
   void *socket = zmq_socket(context, ZMQ_PUB);
   int linger = 0, backlog = 4096;
@@ -30,8 +31,16 @@ int load_zmq_publisher(uint16_t port, int bytes, int topics, int command_fd) {
   snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", port);
   if (zmq_bind(socket, endpoint) != 0) return -1;
   uint8_t commands[256];
+  struct file file = {.descriptor = -1};
+  uint8_t *kept = NULL;
+  if (log) {
+    file = open_file(log);
+    kept = calloc(sizeof commands, bytes);
+    if (file.descriptor < 0 || !kept) return -1;
+  }
   ssize_t count;
   while ((count = read(command_fd, commands, sizeof commands)) > 0) {
+    if (kept && keep(&file, kept, count * (size_t)bytes) != 0) return -1;
     for (ssize_t index = 0; index < count; index++) {
       zmq_msg_t message;
       zmq_msg_init_size(&message, bytes);
@@ -44,6 +53,8 @@ int load_zmq_publisher(uint16_t port, int bytes, int topics, int command_fd) {
       }
     }
   }
+  close_file(&file);
+  free(kept);
   zmq_close(socket);
   zmq_ctx_term(context);
   return 0;

@@ -109,8 +109,9 @@ typedef struct {
 int load_run(const load_options *options, load_result *result);
 
 /// Publishes a message of `bytes` bytes on a PUB socket at `port` for each byte read from `command_fd`, until its end: the ceiling
-/// of what libzmq can do. With `topics` > 0 to each of so many topics: a header frame of 24 bytes and a shared frame.
-int load_zmq_publisher(uint16_t port, int bytes, int topics, int command_fd);
+/// of what libzmq can do. With `topics` > 0 to each of so many topics: a header frame of 24 bytes and a shared frame. With `log`, a path, only
+/// what is written there and synced is published; all that has come shares a write and a sync.
+int load_zmq_publisher(uint16_t port, int bytes, int topics, const char *_Nullable log, int command_fd);
 
 /// Serves clients as far as libzmq is concerned, until the end of `command_fd`: a ROUTER at `port` that answers each request with a topic, and
 /// an XPUB at `updates_port` that answers each subscription with a marker.

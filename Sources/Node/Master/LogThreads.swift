@@ -248,9 +248,10 @@ final class ReaderThread: Sendable {
         case .read(let id, let query): results.put(answer(id, query, from: log))
         case .lookUp: break
         case .checkpoint:
-          // Should it fail, the next one is tried when the log has grown by a quarter; no commit fails because of it.
-          try? log.checkpoint()
+          // What is asked for from now on is for the next one. Should this one fail, that is tried when the log has grown by a quarter; no
+          // commit fails because of it.
           awaitsCheckpoint.clear()
+          try? log.checkpoint()
         case .grown: break
         }
       }

@@ -45,6 +45,8 @@ struct LoadPlan: Codable {
   var serverPid: Int32 = 0
   /// zmq: a topic for each subscriber instead of one for all.
   var topicEach = false
+  /// zmq: where the publisher writes and syncs what it is to publish; nil: nowhere.
+  var log: String?
   /// fanout: the watchers watch the author's timeline, which is one topic for all, instead of following and watching their own, a topic each.
   var watchesAuthor = false
   /// timeline: whom the reader follows, of the users of a `post` load with the label `authors`.
@@ -102,13 +104,14 @@ struct BenchPublisher: ParsableCommand {
   @Option var topics: Int32 = 0
   @Option(help: "Serve watching clients instead, with updates at this port.") var updates: UInt16?
   @Option(help: "Write and sync requests instead, to this file, and answer them.") var log: String?
+  @Option(help: "Write and sync to this file what is published, before it is.") var publishedLog: String?
 
   func run() throws {
     let code =
       if let log { load_zmq_log(port, log, STDIN_FILENO) } else if let updates {
         load_zmq_server(port, updates, STDIN_FILENO)
       } else {
-        load_zmq_publisher(port, bytes, topics, STDIN_FILENO)
+        load_zmq_publisher(port, bytes, topics, publishedLog, STDIN_FILENO)
       }
     guard code == 0 else {
       throw Failure("the publisher failed: \(String(cString: strerror(errno)))")
@@ -145,10 +148,12 @@ struct LoadBuilder {
         "bench", "zmq-publisher", "--port", "\(plan.port)", "--bytes", "\(plan.bytes)", "--topics",
         plan.topicEach ? "\(plan.watchers)" : "0",
       ]
+      if let log = plan.log { process.arguments! += ["--published-log", log] }
       process.standardInput = commands
       try process.run()
       publisher = process
-      usleep(200_000)
+      // A PUB socket tells nobody that it is there, but its port does.
+      for _ in 0..<500 where !PortCheck.isListening(plan.port) { usleep(10_000) }
     }
     defer {
       try? commands.fileHandleForWriting.close()

@@ -12,7 +12,9 @@ struct SessionOptions: ParsableArguments {
   @OptionGroup var topology: TopologyOption
   @Option(help: "Give up after so many seconds without an answer.") var timeout = 10.0
   @Option(help: "A file whose first line is the password.", completion: .file()) var passwordFile: String?
+  /// A key may begin with a dash, and may not be taken for an option then.
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "The cluster's public key, as `tinysns keys` prints it there. Needed on other machines only; also in TINYSNS_SERVER_KEY.",
       valueName: "z85"))
