@@ -1,4 +1,4 @@
-// A benchmark that is stopped leaves nothing behind.
+// What a benchmark compares, in which order; and that it leaves nothing behind, stopped or not.
 
 import Foundation
 import Glibc
@@ -43,6 +43,32 @@ extension RealProcesses {
       command.kill(number)
       let outcome = try await command.end()
       #expect(outcome.status == 128 + number, "\(outcome)")
+      #expect(processes(of: place).isEmpty)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: place).isEmpty)
+    }
+
+    @Test("ours and the peer are measured in turn, every other time the peer first, and both stand in the table")
+    func compared() async throws {
+      let folder = FileManager.default.temporaryDirectory.appending(path: "tinysns-\(UUID())")
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let place = folder.appending(path: "place").path
+      try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+      let table = folder.appending(path: "table.md").path
+      let command = try Command(
+        [
+          "bench", "compare", "--only", "latency", "--runs", "2", "--seconds", "0.5", "--folder", place, "--output",
+          table,
+        ], in: folder.path)
+      let outcome = try await command.end()
+      #expect(outcome.status == 0, "\(outcome)")
+      let order = outcome.errorLines.compactMap { line in
+        ["latency p50", "latency zmq p50"].first { line.hasPrefix($0 + ": ") }
+      }
+      #expect(order == ["latency p50", "latency zmq p50", "latency zmq p50", "latency p50"], "\(outcome)")
+      let text = try String(contentsOfFile: table, encoding: .utf8)
+      #expect(text.contains("| raw libzmq, a file and fdatasync, p50 |"))
+      #expect(!text.contains("Left out: latency"), "\(text)")
       #expect(processes(of: place).isEmpty)
       #expect(try FileManager.default.contentsOfDirectory(atPath: place).isEmpty)
     }
