@@ -131,7 +131,7 @@ struct TimelineFollower: Sendable {
   mutating func onPage(_ page: TimelinePage) -> [Order] {
     guard case .repairing(let again) = phase else { return [] }
     var orders: [Order] = []
-    let fresh = page.posts.filter { $0.id > cursor }
+    let fresh = takeNew(page.posts)
     if !fresh.isEmpty { orders.append(.show(fresh)) }
     cursor = max(cursor, page.upTo)
     if page.more || again {
@@ -140,14 +140,21 @@ struct TimelineFollower: Sendable {
       return orders
     }
     phase = .live
-    let late = heldBack.filter { $0.id > cursor }
+    let late = takeNew(heldBack)
     heldBack = []
-    if let last = late.last {
-      orders.append(.show(late))
-      cursor = last.id
-    }
+    if !late.isEmpty { orders.append(.show(late)) }
     clearTailIfReached()
     return orders
+  }
+
+  /// Those that are after all that was shown, in order: a master that repeats itself must not make us do so.
+  private mutating func takeNew(_ posts: [Post]) -> [Post] {
+    var new: [Post] = []
+    for post in posts where post.id > cursor {
+      new.append(post)
+      cursor = post.id
+    }
+    return new
   }
 
   /// The page asked for did not come (a refusal): ask again.
