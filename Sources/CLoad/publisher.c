@@ -29,7 +29,6 @@ int load_zmq_publisher(uint16_t port, int bytes, int topics, const char *log, in
   zmq_setsockopt(socket, ZMQ_BACKLOG, &backlog, sizeof backlog);
   char endpoint[64];
   snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", port);
-  if (zmq_bind(socket, endpoint) != 0) return -1;
   uint8_t commands[256];
   struct file file = {.descriptor = -1};
   uint8_t *kept = NULL;
@@ -38,6 +37,8 @@ int load_zmq_publisher(uint16_t port, int bytes, int topics, const char *log, in
     kept = calloc(sizeof commands, bytes);
     if (file.descriptor < 0 || !kept) return -1;
   }
+  // Last: whoever finds it here must not wait for the file.
+  if (zmq_bind(socket, endpoint) != 0) return -1;
   ssize_t count;
   while ((count = read(command_fd, commands, sizeof commands)) > 0) {
     if (kept && keep(&file, kept, count * (size_t)bytes) != 0) return -1;

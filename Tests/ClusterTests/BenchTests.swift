@@ -18,14 +18,19 @@ extension RealProcesses {
       }
     }
 
+    /// A folder for a test, and in it an empty one for what a benchmark makes.
+    private func makeFolders() throws -> (folder: URL, place: String) {
+      let folder = FileManager.default.temporaryDirectory.appending(path: "tinysns-\(UUID())")
+      let place = folder.appending(path: "place")
+      try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+      return (folder, place.path)
+    }
+
     @Test(
       "SIGTERM, SIGINT and SIGHUP end a benchmark, its loads, and its cluster", arguments: [SIGTERM, SIGINT, SIGHUP])
     func interrupted(_ number: Int32) async throws {
-      let folder = FileManager.default.temporaryDirectory.appending(path: "tinysns-\(UUID())")
-      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      let (folder, place) = try makeFolders()
       defer { try? FileManager.default.removeItem(at: folder) }
-      let place = folder.appending(path: "place").path
-      try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
       let command = try Command(
         ["bench", "post", "--masters", "2", "--seconds", "600", "--in-flight", "1", "--folder", place],
         in: folder.path)
@@ -49,11 +54,8 @@ extension RealProcesses {
 
     @Test("ours and the peer are measured in turn, every other time the peer first, and both stand in the table")
     func compared() async throws {
-      let folder = FileManager.default.temporaryDirectory.appending(path: "tinysns-\(UUID())")
-      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      let (folder, place) = try makeFolders()
       defer { try? FileManager.default.removeItem(at: folder) }
-      let place = folder.appending(path: "place").path
-      try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
       let table = folder.appending(path: "table.md").path
       let command = try Command(
         [

@@ -74,8 +74,10 @@ struct Comparison {
     }
   }
 
+  private typealias Measurement = (what: String, measure: (inout Comparison) throws -> Void)
+
   /// What is compared with each other, in this round's order.
-  private mutating func inTurn(_ measurements: [(what: String, measure: (inout Comparison) throws -> Void)]) {
+  private mutating func inTurn(_ measurements: [Measurement]) {
     for (what, measure) in isReversed ? measurements.reversed() : measurements { attempt(what, measure) }
   }
 
@@ -152,7 +154,7 @@ struct Comparison {
         "fanout \(watchers) \(name) cpu",
         (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.deliveries, 1)))
     }
-    func ours(_ name: String, watchesAuthor: Bool) -> (String, (inout Comparison) throws -> Void) {
+    func ours(_ name: String, watchesAuthor: Bool) -> Measurement {
       (
         "fan-out of Tiny SNS",
         { me in
@@ -167,7 +169,7 @@ struct Comparison {
         }
       )
     }
-    func libzmq(_ name: String, topicEach: Bool) -> (String, (inout Comparison) throws -> Void) {
+    func libzmq(_ name: String, topicEach: Bool) -> Measurement {
       (
         "fan-out of libzmq",
         { me in
@@ -177,30 +179,25 @@ struct Comparison {
         }
       )
     }
+    func peer(
+      _ name: String, _ server: LoadPlan.Server, _ open: @escaping (String) throws -> Peer
+    ) -> Measurement {
+      (
+        "fan-out of \(name)",
+        { me in
+          let peer = try open(me.folder)
+          note(try Bench.run(plan(server, peer.port, pid: peer.pid)), name, &me)
+        }
+      )
+    }
     var measurements = [
       ours("ours each", watchesAuthor: false), ours("ours", watchesAuthor: true), libzmq("zmq", topicEach: false),
       libzmq("zmq each", topicEach: true),
     ]
     if Peer.redisPath != nil {
-      measurements.append(
-        (
-          "fan-out of Redis",
-          { me in
-            let peer = try Peer.redis(in: me.folder, append: false)
-            note(try Bench.run(plan(.redis, peer.port, pid: peer.pid)), "redis", &me)
-          }
-        ))
+      measurements.append(peer("redis", .redis) { try Peer.redis(in: $0, append: false) })
     }
-    if Peer.natsPath != nil {
-      measurements.append(
-        (
-          "fan-out of NATS",
-          { me in
-            let peer = try Peer.nats(in: me.folder)
-            note(try Bench.run(plan(.nats, peer.port, pid: peer.pid)), "nats", &me)
-          }
-        ))
-    }
+    if Peer.natsPath != nil { measurements.append(peer("nats", .nats) { try Peer.nats(in: $0) }) }
     inTurn(measurements)
   }
 
@@ -218,7 +215,7 @@ struct Comparison {
       me.note("post \(inFlight) \(name) p50", report.times[0]?.p50_us ?? 0)
       me.note("post \(inFlight) \(name) p99", report.times[0]?.p99_us ?? 0)
     }
-    func ours(_ masters: Int) -> (String, (inout Comparison) throws -> Void) {
+    func ours(_ masters: Int) -> Measurement {
       (
         "posts of Tiny SNS",
         { me in
@@ -238,7 +235,7 @@ struct Comparison {
     }
     func peer(
       _ name: String, _ server: LoadPlan.Server, _ open: @escaping (String) throws -> Peer
-    ) -> (String, (inout Comparison) throws -> Void) {
+    ) -> Measurement {
       (
         "posts of \(name)",
         { me in
@@ -836,11 +833,7 @@ final class Peer {
     process.standardError = FileHandle.nullDevice
     try process.run()
     pid = process.processIdentifier
-    for _ in 0..<200 {
-      if PortCheck.isListening(port) { return }
-      usleep(20_000)
-    }
-    throw Failure("\(path) does not listen")
+    guard PortCheck.awaitListener(at: port) else { throw Failure("\(path) does not listen") }
   }
 
   deinit {
@@ -851,8 +844,16 @@ final class Peer {
 }
 
 extension PortCheck {
-  /// Whether somebody listens on this port here.
-  static func isListening(_ port: UInt16) -> Bool {
+  /// Waits until somebody listens on this port here, at most ten seconds; false if nobody does.
+  static func awaitListener(at port: UInt16) -> Bool {
+    for _ in 0..<500 {
+      if isListening(port) { return true }
+      usleep(20_000)
+    }
+    return false
+  }
+
+  private static func isListening(_ port: UInt16) -> Bool {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(descriptor) }
     var address = sockaddr_in()

@@ -291,7 +291,7 @@ private final class ZeroMQServer {
     process.arguments = ["bench", "zmq-publisher", "--port", "\(port)", "--updates", "\(updatesPort)"]
     process.standardInput = commands
     try process.run()
-    for _ in 0..<200 where !PortCheck.isListening(updatesPort) { usleep(20_000) }
+    guard PortCheck.awaitListener(at: updatesPort) else { throw Failure("libzmq's server does not listen") }
     usleep(100_000)
   }
 

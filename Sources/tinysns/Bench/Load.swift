@@ -152,8 +152,7 @@ struct LoadBuilder {
       process.standardInput = commands
       try process.run()
       publisher = process
-      // A PUB socket tells nobody that it is there, but its port does.
-      for _ in 0..<500 where !PortCheck.isListening(plan.port) { usleep(10_000) }
+      guard PortCheck.awaitListener(at: plan.port) else { throw Failure("the publisher does not listen") }
     }
     defer {
       try? commands.fileHandleForWriting.close()
