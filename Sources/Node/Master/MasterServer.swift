@@ -54,11 +54,13 @@ public struct MasterOptions: Sendable {
 /// A master server as a process.
 ///
 /// Five threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords; the
-/// gatekeeper. libzmq has four I/O threads of its own: one for the cluster, one for the clients' requests, and two share the updates
+/// gatekeeper. libzmq has six I/O threads of its own: one for the cluster, one for the clients' requests, and four share the updates
 /// (a thread gets the connections when it has fewer than the others, so one that has requests, too, would get hardly any).
 /// A thousand clients that come at once, each with a handshake of half a millisecond, would else keep the beats
-/// waiting for so long that the router gives the master up, and they go on to the next. None of the four interrupts the loop, the one for
-/// beats neither: on a machine with much to do a beat may be a time slice late.
+/// waiting for so long that the router gives the master up, and they go on to the next. None of the six interrupts the loop, the one for
+/// beats neither: on a machine with much to do a beat may be a time slice late. With two for the updates, one of two processors often slept
+/// while one thread sent what was left on the other, beside those whom it woke: the scheduler moves a thread that waits when a processor
+/// has nothing left to do, and with four there mostly is one.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
     case signals, bell, requests, timelines, mesh, router, supervisor
@@ -79,9 +81,9 @@ public struct MasterServer: ~Copyable {
 
   private struct Sockets: ~Copyable {
     /// libzmq's I/O threads, as `SocketOption.affinity` names them.
-    private static let requests: UInt64 = 0b0001
-    private static let updates: UInt64 = 0b0110
-    private static let cluster: UInt64 = 0b1000
+    private static let requests: UInt64 = 0b000001
+    private static let updates: UInt64 = 0b011110
+    private static let cluster: UInt64 = 0b100000
 
     let context: Context
     let gatekeeper: Gatekeeper?
@@ -103,7 +105,7 @@ public struct MasterServer: ~Copyable {
     init(_ options: MasterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(NodeError) {
       var endpoint = options.requests
       do throws(ZMQError) {
-        let context = try Context(ioThreads: 4, maxSockets: 256, sendsInBulk: true)
+        let context = try Context(ioThreads: 6, maxSockets: 256, sendsInBulk: true)
         let keeper = try keys.map { keys throws(ZMQError) in
           try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
         }
