@@ -32,7 +32,8 @@ public enum PostRange: Hashable, Sendable {
 
 /// One totally ordered log of events (the shared log of Corfu, Balakrishnan et al. 2012, and Tango 2013).
 ///
-/// Calls are synchronous and may wait for the disk. An instance belongs to one thread; every thread that needs the log opens its own.
+/// Calls are synchronous and may wait for the disk. One thread at a time uses an instance; who needs the log while others do
+/// opens one of their own.
 public protocol EventLog: AnyObject {
   /// Appends `events`, whose ids go on from `head` without a hole, in one transaction with one sync.
   ///

@@ -18,7 +18,12 @@ public final class Mailbox<Element: Sendable>: @unchecked Sendable {
   /// - Parameter bell: an eventfd that is rung when something is put in.
   public init(bell: Int32? = nil) {
     pthread_mutex_init(mutex, nil)
-    pthread_cond_init(condition, nil)
+    var attributes = pthread_condattr_t()
+    pthread_condattr_init(&attributes)
+    // Who sets the clock does not change how long anybody waits.
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_cond_init(condition, &attributes)
+    pthread_condattr_destroy(&attributes)
     self.bell = bell
   }
 
@@ -65,7 +70,7 @@ public final class Mailbox<Element: Sendable>: @unchecked Sendable {
   /// As `takeAll`, but gives up after so many milliseconds, with an empty array.
   public func takeAll(waitingAtMost milliseconds: Int) -> [Element]? {
     var deadline = timespec()
-    clock_gettime(CLOCK_REALTIME, &deadline)
+    clock_gettime(CLOCK_MONOTONIC, &deadline)
     deadline.tv_nsec += milliseconds % 1_000 * 1_000_000
     deadline.tv_sec += milliseconds / 1_000 + deadline.tv_nsec / 1_000_000_000
     deadline.tv_nsec %= 1_000_000_000

@@ -5,8 +5,8 @@ public import Model
 
 /// A log on one machine's disk, shared by any number of processes.
 ///
-/// An instance belongs to one thread. Opening one costs a few milliseconds; `index.db` is opened when it is first needed, so a thread
-/// that only appends never opens it.
+/// One thread at a time uses an instance. Opening one costs a few milliseconds; `index.db` is opened when it is first needed, so who
+/// only appends never opens it.
 public final class SQLiteLog: EventLog {
   public struct Options: Sendable {
     /// The WAL's length, in pages of 4 KiB, at which it is to be moved into the database (`takeCheckpointDue`). If nobody does, the commit

@@ -92,6 +92,35 @@ extension RealProcesses {
       }
     }
 
+    @Test(
+      "while nobody can write to the log, everybody reads on; what was posted is acknowledged once it can be written")
+    func readsWhileTheLogIsTaken() async throws {
+      // The slave must not take it for a master that hangs.
+      try await Cluster.with(masters: 1, "hang_timeout: 60s") { cluster in
+        try await cluster.register("alice", "bob")
+        let poster = try Poster(cluster, as: "alice")
+        let lock = open(cluster.state + "/log.commit.lock", O_RDWR | O_CLOEXEC)
+        try #require(lock >= 0)
+        defer { close(lock) }
+        // Whichever of its threads waits for the turn, and after they have changed places, too.
+        for _ in 0..<4 {
+          try await poster.goOn(20)
+          try await eventually("the turn is ours") { flock(lock, LOCK_EX | LOCK_NB) == 0 }
+          let count = poster.count
+          for _ in 0..<2 {
+            #expect(try await cluster.timeline("alice").count >= 20)
+            #expect(try await cluster.status().available != nil)
+          }
+          #expect(poster.count <= count + 1, "no more than what was on its way")
+          flock(lock, LOCK_UN)
+        }
+        try await poster.goOn(20)
+        let acknowledged = try await poster.stop()
+        #expect(poster.losses == 0)
+        #expect(try await cluster.timeline("alice", limit: 100_000).map(\.id) == acknowledged.map(\.id))
+      }
+    }
+
     @Test("what a master receives and sends can't be read on its way", hasStrace)
     func encrypted() async throws {
       try await Cluster.with(masters: 2) { cluster in

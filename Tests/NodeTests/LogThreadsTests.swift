@@ -5,25 +5,48 @@ import Foundation
 import Log
 import Model
 import Runtime
+import Synchronization
 import Testing
 
 @testable import Node
 
 @Suite struct LogThreadsTests {
+  /// What is held up until it may go on.
+  private struct Gate: Sendable {
+    let begun = DispatchSemaphore(value: 0)
+    let mayEnd = DispatchSemaphore(value: 0)
+    /// What comes of it then, if not what it should.
+    let failure = Failure()
+
+    final class Failure: Sendable {
+      private let state = Mutex<LogError?>(nil)
+
+      func withLock<Value>(_ body: (inout LogError?) -> Value) -> Value where Value: Sendable {
+        state.withLock { body(&$0) }
+      }
+    }
+  }
+
   /// A log of its own for each thread, which wants a checkpoint after each append, and tells of those that are made.
   private final class Probe: EventLog {
     private let log = MemoryLog(disk: MemoryDisk())
     private let made: DispatchSemaphore
     /// Told of each read of posts, which waits for the other.
-    private let reads: (begun: DispatchSemaphore, mayEnd: DispatchSemaphore)?
+    private let reads: Gate?
+    /// The same of each append.
+    private let appends: Gate?
     private var hasAppended = false
 
-    init(_ made: DispatchSemaphore, reads: (begun: DispatchSemaphore, mayEnd: DispatchSemaphore)? = nil) {
+    init(_ made: DispatchSemaphore, reads: Gate? = nil, appends: Gate? = nil) {
       self.made = made
       self.reads = reads
+      self.appends = appends
     }
 
     func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult {
+      appends?.begun.signal()
+      appends?.mayEnd.wait()
+      if let failure = appends?.failure.withLock({ $0 }) { throw failure }
       hasAppended = true
       return try log.append(events, after: head)
     }
@@ -56,34 +79,124 @@ import Testing
     func index(limit: Int) throws(LogError) -> Bool { try log.index(limit: limit) }
   }
 
-  private func registration(_ number: UInt64) -> Append {
+  private func registration(_ number: UInt64, series: UInt64 = 1) -> Append {
     let account = AccountID(UInt32(number - 1))
     let event = Event(
       id: EventID(number), time: .zero, request: nil, change: .accountCreated(account, name: "user\(number)"))
-    return Append(events: [event], after: EventID(number - 1), series: 1)
+    return Append(events: [event], after: EventID(number - 1), series: series)
   }
 
-  @Test func theReadingThreadCheckpointsWhatIsCommitted() {
+  /// What became of commits, by what was told, until there are so many.
+  private func outcomes(_ count: Int, _ results: Mailbox<LogResult>) throws -> [CommitOutcome] {
+    var outcomes: [CommitOutcome] = []
+    let deadline = ContinuousClock.now + .seconds(20)
+    while outcomes.count < count {
+      try #require(ContinuousClock.now < deadline, "only \(outcomes) within 20 s")
+      for result in results.takeAll(waitingAtMost: 100) ?? [] {
+        if case .committed(let outcome, let commits) = result { outcomes += Array(repeating: outcome, count: commits) }
+      }
+    }
+    return outcomes
+  }
+
+  private func awaitCatchUp(_ results: Mailbox<LogResult>) throws {
+    let deadline = ContinuousClock.now + .seconds(20)
+    while true {
+      try #require(ContinuousClock.now < deadline, "no catch-up within 20 s")
+      for result in results.takeAll(waitingAtMost: 100) ?? [] {
+        if case .caughtUp = result { return }
+      }
+    }
+  }
+
+  @Test func theReadingThreadCheckpointsWhatIsCommitted() throws {
     let results = Mailbox<LogResult>()
     let made = DispatchSemaphore(value: 0)
     let reader = ReaderThread(open: { Probe(made) }, results: results)
-    let commits = CommitThread(open: { Probe(made) }, results: results, checkpoints: reader)
+    let committer = Committer(
+      open: { Probe(made) }, results: results, checkpoints: reader, mayReplaceLoop: false)
+    let thread = WorkerThread { _ = committer.work() }
     for round in 1...2 as ClosedRange<UInt64> {
-      commits.put(.append(registration(round)))
+      committer.put(.append(registration(round)))
       #expect(made.wait(timeout: .now() + 20) == .success, "the checkpoint after commit \(round)")
     }
-    commits.close()
+    #expect(!committer.relay.isWatched)
+    committer.close()
+    thread.join()
     reader.close()
-    let committed = results.takeNow().reduce(0) { count, result in
-      if case .committed(.appended, let more) = result { count + more } else { count }
+    #expect(try outcomes(2, results) == [.appended, .appended])
+  }
+
+  /// The loop appends itself, and the disk hangs: who committed until then is the loop, and who comes back commits.
+  @Test func whoCommitsReplacesALoopThatTheDiskHoldsUp() throws {
+    let results = Mailbox<LogResult>()
+    let made = DispatchSemaphore(value: 0)
+    let gate = Gate()
+    let reader = ReaderThread(open: { Probe(made) }, results: results)
+    let committer = Committer(
+      open: { Probe(made, appends: gate) }, results: results, checkpoints: reader, mayReplaceLoop: true)
+    let replaced = DispatchSemaphore(value: 0)
+    let first = WorkerThread { if committer.work() == .replacesLoop { replaced.signal() } }
+
+    // The loop may leave once the other thread has had something to do, for that is awake then.
+    #expect(committer.relay.leave() == nil)
+    gate.mayEnd.signal()
+    committer.put(.append(registration(1)))
+    #expect(try outcomes(1, results) == [.appended])
+    gate.begun.wait()
+    var absence: LoopRelay.Absence?
+    while absence == nil {
+      // It may have seen nobody leave for a while, and sleep again. What it is asked for must be done before the loop leaves.
+      committer.put(.catchUp(after: .zero))
+      try awaitCatchUp(results)
+      absence = committer.relay.leave()
     }
-    #expect(committed == 2)
+
+    let second = WorkerThread { [absence = absence!] in
+      guard let outcome = try? committer.append(self.registration(2)) else { return }
+      if !committer.relay.comeBack(from: absence) { committer.report(outcome, of: self.registration(2)) }
+      _ = committer.work()
+    }
+    gate.begun.wait()
+    #expect(replaced.wait(timeout: .now() + 20) == .success, "the loop was not replaced")
+    // What the new loop asks for waits for the disk.
+    committer.put(.append(registration(3)))
+    for _ in 2...3 { gate.mayEnd.signal() }
+    #expect(try outcomes(2, results) == [.appended, .appended])
+    committer.close()
+    first.join()
+    second.join()
+    reader.close()
+  }
+
+  /// What rests on a commit that came to nothing is dropped, whoever appended it.
+  @Test func whatFollowsAFailedCommitOfTheLoopIsDropped() throws {
+    let results = Mailbox<LogResult>()
+    let gate = Gate()
+    let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0)) }, results: results)
+    let committer = Committer(
+      open: { Probe(DispatchSemaphore(value: 0), appends: gate) }, results: results, checkpoints: reader,
+      mayReplaceLoop: true)
+    let thread = WorkerThread { _ = committer.work() }
+    for _ in 1...3 { gate.mayEnd.signal() }
+    committer.put(.append(registration(1)))
+    #expect(try outcomes(1, results) == [.appended])
+    gate.failure.withLock { $0 = .full("no room") }
+    #expect(try committer.append(registration(2)) == .failed("disk full (no room)"))
+    gate.failure.withLock { $0 = nil }
+    committer.put(.append(registration(3)))
+    committer.put(.append(registration(2, series: 2)))
+    #expect(try outcomes(1, results) == [.appended])
+    committer.close()
+    thread.join()
+    reader.close()
+    #expect(results.takeNow().isEmpty)
   }
 
   /// Whoever repeats a request has waited before; pages of older posts come after that.
   @Test func whatIsLookedUpGoesBeforeReads() {
     let results = Mailbox<LogResult>()
-    let reads = (begun: DispatchSemaphore(value: 0), mayEnd: DispatchSemaphore(value: 0))
+    let reads = Gate()
     let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0), reads: reads) }, results: results)
     reader.read(ReadID(1), .posts(ids: []))
     #expect(reads.begun.wait(timeout: .now() + 20) == .success)

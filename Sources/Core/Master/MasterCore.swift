@@ -773,6 +773,9 @@ public struct MasterCore: Sendable {
     }
   }
 
+  /// Whether the log has been asked for one commit, and for nothing else.
+  public var awaitsOneCommit: Bool { commits.count == 1 && !isCatchingUp }
+
   /// Has a repeat that was counted wait for a look-up, unless too many do. They are not counted among those that wait for commits: a log that
   /// is slow to read refuses no post.
   mutating func addRepeat(_ known: Repeat, into actions: inout [MasterAction]) {

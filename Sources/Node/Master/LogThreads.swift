@@ -1,4 +1,4 @@
-// The threads that touch the disk: one commits and catches up; one reads older posts, checkpoints, and keeps the derived tables.
+// Those who touch the disk: one commits and catches up; one reads older posts, checkpoints, and keeps the derived tables.
 
 import CSpawn
 import Core
@@ -8,7 +8,7 @@ import Model
 import Runtime
 import Synchronization
 
-/// Opens the log; called once on each thread that needs it.
+/// Opens the log; called once for each who needs it.
 public typealias LogOpener = @Sendable () throws(LogError) -> any EventLog
 
 /// What the threads tell the loop; the one that hashes passwords, too.
@@ -37,77 +37,148 @@ extension LogError {
   }
 }
 
-/// Loads, commits and catches up, in the order asked.
-final class CommitThread: Sendable {
+/// Loads, commits and catches up, in the order asked, on the thread that `work`s; and a commit that is alone at once, on the loop's
+/// (`append`). Those two threads may change places; see `LoopRelay`.
+final class Committer: Sendable {
   enum Job: Sendable {
     case append(Append)
     case catchUp(after: EventID)
   }
 
-  private let jobs = Mailbox<Job>()
-  private let thread: WorkerThread
+  /// Why `work` ended.
+  enum Ending {
+    /// It was closed, or the log can't be used.
+    case closed
+    /// The loop was away for too long, and the caller has replaced it.
+    case replacesLoop
+  }
 
-  /// - Parameter checkpoints: who moves what was appended to its place.
-  init(open: @escaping LogOpener, results: Mailbox<LogResult>, checkpoints: ReaderThread) {
-    let jobs = jobs
-    thread = WorkerThread { Self.run(open, jobs, results, checkpoints) }
+  /// The log, and what waits for it.
+  private final class Writer {
+    let log: any EventLog
+    var appends = AppendQueue()
+
+    init(_ log: any EventLog) { self.log = log }
+  }
+
+  /// How long the loop may be away at least, in milliseconds; at most twice as long. It is away for some tenths of one, as a rule.
+  private static let absence = 5
+  /// So many times nobody has left: then the thread sleeps until there is something to do.
+  private static let calmLooks = 20
+
+  /// Who works is the loop, or not.
+  let relay = LoopRelay()
+  private let open: LogOpener
+  private let mayReplaceLoop: Bool
+  private let jobs = Mailbox<Job>()
+  private let results: Mailbox<LogResult>
+  private let checkpoints: ReaderThread
+  /// Held while the log is used. The loop waits for it at most as long as a look takes whether a checkpoint is due: it appends only what is
+  /// alone.
+  private let writer = Mutex<Writer?>(nil)
+
+  /// - Parameters:
+  ///   - checkpoints: who moves what was appended to its place.
+  ///   - mayReplaceLoop: the loop may append, since whoever works replaces it if that takes long.
+  init(open: @escaping LogOpener, results: Mailbox<LogResult>, checkpoints: ReaderThread, mayReplaceLoop: Bool) {
+    self.open = open
+    self.results = results
+    self.checkpoints = checkpoints
+    self.mayReplaceLoop = mayReplaceLoop
   }
 
   func put(_ job: Job) { jobs.put(job) }
 
-  /// Finishes what was asked, and ends.
-  func close() {
-    jobs.close()
-    thread.join()
-  }
+  /// Nothing more will be asked.
+  func close() { jobs.close() }
 
-  private static func run(
-    _ open: LogOpener, _ jobs: Mailbox<Job>, _ results: Mailbox<LogResult>, _ checkpoints: ReaderThread
-  ) {
-    let log: any EventLog
+  /// Carries out what is asked until there will be no more.
+  func work() -> Ending {
     do throws(LogError) {
-      log = try open()
-      results.put(.loaded(try log.snapshot()))
-    } catch {
-      results.put(.unusable(error.explanation))
-      return
-    }
-    var appends = AppendQueue()
-    do throws(LogError) {
-      while let batch = jobs.takeAll() {
-        for job in batch {
-          switch job {
-          case .append(let append): appends.put(append)
-          case .catchUp(let position):
-            try carryOut(&appends, log, results)
-            results.put(try catchUp(after: position, log))
+      try load()
+      // What was last seen of the loop; nil if it may not leave.
+      var seen: UInt64?
+      var calmLooks = 0
+      while let batch = seen == nil ? jobs.takeAll() : jobs.takeAll(waitingAtMost: Self.absence) {
+        if !batch.isEmpty {
+          try carryOut(batch)
+          if mayReplaceLoop, seen == nil { seen = relay.watch() }
+          calmLooks = 0
+        } else if var last = seen {
+          switch relay.look(&last) {
+          case .replaced: return .replacesLoop
+          case .comesAndGoes: calmLooks = 0
+          case .stays: calmLooks += 1
           }
+          seen = calmLooks >= Self.calmLooks && relay.stopWatching(since: last) ? nil : last
         }
-        try carryOut(&appends, log, results)
-        if log.takeCheckpointDue() { checkpoints.checkpoint() }
       }
     } catch {
       // What has been read is gone, or is not what was written: there is nothing to go on from.
       results.put(.unusable(error.explanation))
     }
+    return .closed
   }
 
-  private static func carryOut(
-    _ appends: inout AppendQueue, _ log: any EventLog, _ results: Mailbox<LogResult>
-  ) throws(LogError) {
-    while let append = appends.take() {
-      let began = Clock.now()
-      let outcome = try carryOut(append, log)
-      if outcome == .appended {
-        appends.noteAppended(append, after: Clock.now() - began)
-      } else {
-        appends.drop(after: append)
-      }
-      results.put(.committed(outcome, append.commits))
+  /// Appends at once what the log has been asked for last and has not begun; it must have nothing else to do. The caller tells the core.
+  func append(_ append: Append) throws(LogError) -> CommitOutcome {
+    try writer.withLock { writer throws(LogError) in
+      let outcome = try Self.append(append, writer!)
+      if writer!.log.takeCheckpointDue() { checkpoints.checkpoint() }
+      return outcome
     }
   }
 
-  private static func carryOut(_ append: Append, _ log: any EventLog) throws(LogError) -> CommitOutcome {
+  /// Tells the loop, which is another thread, of what `append` did.
+  func report(_ outcome: CommitOutcome, of append: Append) { results.put(.committed(outcome, append.commits)) }
+
+  /// The same, if it can't go on.
+  func report(_ error: LogError) { results.put(.unusable(error.explanation)) }
+
+  private func load() throws(LogError) {
+    let snapshot = try writer.withLock { writer throws(LogError) -> Snapshot? in
+      if writer != nil { return nil }
+      let log = try open()
+      writer = Writer(log)
+      return try log.snapshot()
+    }
+    if let snapshot { results.put(.loaded(snapshot)) }
+  }
+
+  private func carryOut(_ batch: [Job]) throws(LogError) {
+    try writer.withLock { writer throws(LogError) in
+      let writer = writer!
+      for job in batch {
+        switch job {
+        case .append(let append): writer.appends.put(append)
+        case .catchUp(let position):
+          try appendAll(writer)
+          results.put(try Self.catchUp(after: position, writer.log))
+        }
+      }
+      try appendAll(writer)
+      if writer.log.takeCheckpointDue() { checkpoints.checkpoint() }
+    }
+  }
+
+  private func appendAll(_ writer: Writer) throws(LogError) {
+    while let append = writer.appends.take() {
+      report(try Self.append(append, writer), of: append)
+    }
+  }
+
+  private static func append(_ append: Append, _ writer: Writer) throws(LogError) -> CommitOutcome {
+    let began = Clock.now()
+    let outcome = try outcome(of: append, writer.log)
+    if outcome == .appended {
+      writer.appends.noteAppended(append, after: Clock.now() - began)
+    } else {
+      writer.appends.drop(after: append)
+    }
+    return outcome
+  }
+
+  private static func outcome(of append: Append, _ log: any EventLog) throws(LogError) -> CommitOutcome {
     do throws(LogError) {
       switch try log.append(append.events, after: append.after) {
       case .appended: return .appended

@@ -4,6 +4,7 @@ import CSpawn
 import Core
 import DequeModule
 import Glibc
+import Log
 import Logging
 import Runtime
 public import Model
@@ -53,8 +54,8 @@ public struct MasterOptions: Sendable {
 
 /// A master server as a process.
 ///
-/// Five threads: this loop, which never waits for the disk; a commit thread; a reader of older posts; one that hashes passwords; the
-/// gatekeeper. libzmq has six I/O threads of its own: one for the cluster, one for the clients' requests, and four share the updates
+/// Five threads: this loop; a commit thread, which takes the loop's place should the disk hold it up (`LoopRelay`); a reader of older posts;
+/// one that hashes passwords; the gatekeeper. libzmq has six I/O threads of its own: one for the cluster, one for the clients' requests, and four share the updates
 /// (a thread gets the connections when it has fewer than the others, so one that has requests, too, would get hardly any).
 /// A thousand clients that come at once, each with a handshake of half a millisecond, would else keep the beats
 /// waiting for so long that the router gives the master up, and they go on to the next. None of the six interrupts the loop, the one for
@@ -78,6 +79,11 @@ public struct MasterServer: ~Copyable {
   /// The least time between two messages of a push, on the average over a turn. The system takes 5 to 10 µs to send one (a profile), so
   /// who waits his turn here would else wait in libzmq's queue, and could not be given what has come in the meantime.
   private static let pushNanoseconds: Int64 = 3_000
+
+  /// Events of a commit that the loop appends itself, at most: writing more takes so long that it had better read and answer meanwhile.
+  private static let ownEventsMax = 64
+  /// For how long nobody must have asked for what memory answers before the loop goes to the disk: while people read, nobody waits for that.
+  private static let calm = Interval.milliseconds(10)
 
   private struct Sockets: ~Copyable {
     /// libzmq's I/O threads, as `SocketOption.affinity` names them.
@@ -173,7 +179,7 @@ public struct MasterServer: ~Copyable {
   private var sockets: Sockets
   private let bell: Int32
   private let results: Mailbox<LogResult>
-  private let commits: CommitThread
+  private let committer: Committer
   private let reader: ReaderThread
   private let passwords: PasswordThread
   private let seal: TokenSeal
@@ -191,6 +197,12 @@ public struct MasterServer: ~Copyable {
   /// libzmq mistakes subscribers for each other; see `receiveSubscriptions`.
   private var isMisled = false
   private let headerBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Wire.updateHeaderBytes, alignment: 8)
+  private var poller: EpollPoller
+  private var ready: [Ready] = []
+  /// What the loop is to append itself at the end of its turn.
+  private var ownAppend: Append?
+  /// When somebody last asked for what memory answers.
+  private var lastQuery = Instant.zero
   private var hasExited = false
   private var failure: String?
   private var complaints = ComplaintBook()
@@ -213,6 +225,10 @@ public struct MasterServer: ~Copyable {
       seal = TokenSeal(key: try ClusterKeys.token(in: options.folder))
     }
     let sockets = try Sockets(options, keys, logger)
+    let poller: EpollPoller
+    do throws(ZMQError) { poller = try EpollPoller() } catch {
+      throw NodeError("\(options.name) can't wait for sockets: \(error.text)")
+    }
     let bell = tinysns_eventfd()
     guard bell >= 0 else { throw .system("no event descriptor", bell) }
     self.bell = bell
@@ -220,7 +236,8 @@ public struct MasterServer: ~Copyable {
     self.logger = logger
     results = Mailbox(bell: bell)
     reader = ReaderThread(open: openLog, results: results)
-    commits = CommitThread(open: openLog, results: results, checkpoints: reader)
+    committer = Committer(
+      open: openLog, results: results, checkpoints: reader, mayReplaceLoop: options.assignment == .available)
     passwords = PasswordThread(PasswordHasher(memory: options.passwordMemory), results: results)
     let identity = MasterIdentity(
       name: options.name, incarnation: Incarnation(UInt64(Clock.wall().milliseconds)))
@@ -235,6 +252,7 @@ public struct MasterServer: ~Copyable {
     self.lock = lock
     self.signals = signals
     self.sockets = sockets
+    self.poller = poller
   }
 
   deinit {
@@ -245,72 +263,162 @@ public struct MasterServer: ~Copyable {
   /// Serves until told to stop; throws what keeps it from serving.
   public mutating func run() throws(NodeError) {
     logger.info("started as process \(getpid()), requests at \(sockets.requests.boundEndpoint)")
-    do throws(ZMQError) {
-      try loop()
-    } catch {
-      failure = "\(error)"
+    let committer = committer
+    withUnsafeMutablePointer(to: &self) { server in
+      let place = Place(server: server)
+      let other = WorkerThread { Self.work(startingAtLog: true, committer, place) }
+      Self.work(startingAtLog: false, committer, place)
+      other.join()
     }
-    commits.close()
     reader.close()
     passwords.close()
     if let failure { throw NodeError("\(options.name) can't go on: \(failure)") }
     logger.info("stopped")
   }
 
-  private mutating func loop() throws(ZMQError) {
-    var poller = try EpollPoller()
-    try poller.add(fileDescriptor: signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
-    try poller.add(fileDescriptor: bell, token: Token.bell.rawValue, interest: .readable)
-    try poller.add(sockets.requests.socket, token: Token.requests.rawValue, interest: .readable)
-    try poller.add(sockets.timelines, token: Token.timelines.rawValue, interest: .readable)
-    try poller.add(sockets.peers, token: Token.mesh.rawValue, interest: .readable)
-    try poller.add(sockets.router.socket, token: Token.router.rawValue, interest: .readable)
-    try poller.add(sockets.supervisor.socket, token: Token.supervisor.rawValue, interest: .readable)
-    try poller.add(
-      sockets.requests.handshakes.monitor.socket, token: Token.requestsHandshakes.rawValue, interest: .readable)
-    try poller.add(
-      sockets.timelinesHandshakes.monitor.socket, token: Token.timelinesHandshakes.rawValue, interest: .readable)
-    try poller.add(sockets.meshHandshakes.monitor.socket, token: Token.meshHandshakes.rawValue, interest: .readable)
-    var ready: [Ready] = []
-    core.start(at: Clock.now(), into: &actions)
-    try carryOut()
-    while !hasExited && failure == nil {
-      let wake = pushes.isEmpty && behindPushes.isEmpty ? core.nextWake : min(nextPush, core.nextWake ?? nextPush)
-      try poller.wait(nanoseconds: wake.map { ($0 - Clock.now()).nanoseconds }, into: &ready)
-      let now = Clock.now()
-      core.onTimers(at: now, into: &actions)
-      for item in ready {
-        switch Token(rawValue: item.token)! {
-        case .signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
-        case .bell: takeResults(at: now)
-        case .requests: try receiveRequests(at: now)
-        case .timelines: try receiveSubscriptions(at: now)
-        case .mesh: try receiveMesh(at: now)
-        case .router: try receiveRouter(at: now)
-        case .supervisor: try drain(sockets.supervisor.socket)
-        case .requestsHandshakes: refuse(try sockets.requests.handshakes.read(), "requests", at: now)
-        case .timelinesHandshakes: refuse(try sockets.timelinesHandshakes.read(), "timelines", at: now)
-        case .meshHandshakes: refuse(try sockets.meshHandshakes.read(), "log", at: now)
-        }
-        try carryOut()
+  // MARK: The loop
+
+  /// Where the server lies, for the two threads that take turns at being its loop.
+  ///
+  /// `@unchecked Sendable`: whoever is the loop by `LoopRelay` uses it, and nobody else.
+  private struct Place: @unchecked Sendable {
+    let server: UnsafeMutablePointer<MasterServer>
+  }
+
+  /// The life of either thread: it is the loop, or at the log's service.
+  private static func work(startingAtLog: Bool, _ committer: Committer, _ place: Place) {
+    var isLoop = !startingAtLog
+    if isLoop { place.server.pointee.start() }
+    while true {
+      if isLoop {
+        guard serve(committer, place) == .replaced else { break }
+        isLoop = false
+      } else {
+        guard committer.work() == .replacesLoop else { break }
+        isLoop = true
       }
-      core.flush(at: now, wall: Clock.wall(), into: &actions)
-      try carryOut()
-      try push()
-      try carryOut()
+    }
+    committer.close()
+  }
+
+  private enum LoopEnding {
+    /// The server has exited, or can't go on.
+    case over
+    /// The other thread has become the loop.
+    case replaced
+  }
+
+  /// The loop, until it ends or another thread has it.
+  ///
+  /// No method of the server's is under way while this thread appends: the server is the other thread's then, should it take over.
+  private static func serve(_ committer: Committer, _ place: Place) -> LoopEnding {
+    while place.server.pointee.goesOn {
+      guard let append = place.server.pointee.turn() else { continue }
+      guard let absence = committer.relay.leave() else {
+        committer.put(.append(append))
+        continue
+      }
+      do throws(LogError) {
+        let outcome = try committer.append(append)
+        guard committer.relay.comeBack(from: absence) else {
+          committer.report(outcome, of: append)
+          return .replaced
+        }
+        place.server.pointee.takeOutcome(outcome, of: append)
+      } catch {
+        committer.report(error)
+        guard committer.relay.comeBack(from: absence) else { return .replaced }
+      }
+    }
+    return .over
+  }
+
+  private var goesOn: Bool { !hasExited && failure == nil }
+
+  private mutating func start() {
+    attempt { server throws(ZMQError) in
+      try server.poller.add(
+        fileDescriptor: server.signals.fileDescriptor, token: Token.signals.rawValue, interest: .readable)
+      try server.poller.add(fileDescriptor: server.bell, token: Token.bell.rawValue, interest: .readable)
+      func add(_ socket: borrowing Socket, _ token: Token) throws(ZMQError) {
+        try server.poller.add(socket, token: token.rawValue, interest: .readable)
+      }
+      try add(server.sockets.requests.socket, .requests)
+      try add(server.sockets.timelines, .timelines)
+      try add(server.sockets.peers, .mesh)
+      try add(server.sockets.router.socket, .router)
+      try add(server.sockets.supervisor.socket, .supervisor)
+      try add(server.sockets.requests.handshakes.monitor.socket, .requestsHandshakes)
+      try add(server.sockets.timelinesHandshakes.monitor.socket, .timelinesHandshakes)
+      try add(server.sockets.meshHandshakes.monitor.socket, .meshHandshakes)
+      server.core.start(at: Clock.now(), into: &server.actions)
+      try server.carryOut()
     }
   }
 
+  /// What has come, and what follows from it; returns what the loop is to append itself.
+  private mutating func turn() -> Append? {
+    attempt { server throws(ZMQError) in
+      let wake =
+        server.pushes.isEmpty && server.behindPushes.isEmpty
+        ? server.core.nextWake : min(server.nextPush, server.core.nextWake ?? server.nextPush)
+      var ready = exchange(&server.ready, with: [])
+      try server.poller.wait(nanoseconds: wake.map { ($0 - Clock.now()).nanoseconds }, into: &ready)
+      let now = Clock.now()
+      server.core.onTimers(at: now, into: &server.actions)
+      for item in ready {
+        try server.take(Token(rawValue: item.token)!, at: now)
+        try server.carryOut()
+      }
+      server.ready = ready
+      server.core.flush(at: now, wall: Clock.wall(), into: &server.actions)
+      try server.finishTurn()
+    }
+    return exchange(&ownAppend, with: nil)
+  }
+
+  /// What became of what the loop appended itself.
+  private mutating func takeOutcome(_ outcome: CommitOutcome, of append: Append) {
+    attempt { server throws(ZMQError) in
+      server.onCommit(outcome, of: append.commits, at: Clock.now())
+      try server.finishTurn()
+    }
+  }
+
+  private mutating func finishTurn() throws(ZMQError) {
+    try carryOut()
+    try push()
+    try carryOut()
+  }
+
+  /// A socket that fails ends the server.
+  private mutating func attempt(_ body: (inout MasterServer) throws(ZMQError) -> Void) {
+    do throws(ZMQError) { try body(&self) } catch { failure = "\(error)" }
+  }
+
   // MARK: What arrives
+
+  private mutating func take(_ token: Token, at now: Instant) throws(ZMQError) {
+    switch token {
+    case .signals: if signals.take() != nil { core.stop(at: now, into: &actions) }
+    case .bell: takeResults(at: now)
+    case .requests: try receiveRequests(at: now)
+    case .timelines: try receiveSubscriptions(at: now)
+    case .mesh: try receiveMesh(at: now)
+    case .router: try receiveRouter(at: now)
+    case .supervisor: try drain(sockets.supervisor.socket)
+    case .requestsHandshakes: refuse(try sockets.requests.handshakes.read(), "requests", at: now)
+    case .timelinesHandshakes: refuse(try sockets.timelinesHandshakes.read(), "timelines", at: now)
+    case .meshHandshakes: refuse(try sockets.meshHandshakes.read(), "log", at: now)
+    }
+  }
 
   private mutating func takeResults(at now: Instant) {
     _ = tinysns_eventfd_clear(bell)
     for result in results.takeNow() {
       switch result {
       case .loaded(let snapshot): core.onSnapshot(snapshot, at: now, into: &actions)
-      case .committed(let outcome, let count):
-        core.onCommit(outcome, of: count, at: now, wall: Clock.wall(), into: &actions)
-        reader.noteGrowth()
+      case .committed(let outcome, let count): onCommit(outcome, of: count, at: now)
       case .caughtUp(let outcome, let more): core.onCatchUp(outcome, more: more, at: now, into: &actions)
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
       case .lookedUp(let outcome): core.onLookUp(outcome, into: &actions)
@@ -318,6 +426,11 @@ public struct MasterServer: ~Copyable {
       case .unusable(let reason): failure = reason
       }
     }
+  }
+
+  private mutating func onCommit(_ outcome: CommitOutcome, of count: Int, at now: Instant) {
+    core.onCommit(outcome, of: count, at: now, wall: Clock.wall(), into: &actions)
+    reader.noteGrowth()
   }
 
   private mutating func receiveRequests(at now: Instant) throws(ZMQError) {
@@ -333,6 +446,7 @@ public struct MasterServer: ~Copyable {
           let request = try sockets.requests.payload.withBytes { bytes throws(WireError) in
             try Wire.decodeRequest(bytes)
           }
+          noteQuery(request, at: now)
           if case .hello(let hello) = request.body {
             onHello(hello, number: request.number, from: peer, at: now)
           } else {
@@ -342,6 +456,13 @@ public struct MasterServer: ~Copyable {
           onBadRequest(error, from: peer, at: now)
         }
       }
+    }
+  }
+
+  private mutating func noteQuery(_ request: Request, at now: Instant) {
+    switch request.body {
+    case .post, .ping: break
+    default: lastQuery = now
     }
   }
 
@@ -489,9 +610,11 @@ public struct MasterServer: ~Copyable {
       guard try sendHeader(position) else { return }
       _ = try sockets.timelines.send([])
     case .append(let append):
-      commits.put(.append(append))
+      orderOwnAppend()
+      if mayAppendItself(append) { ownAppend = append } else { committer.put(.append(append)) }
     case .catchUp(let position):
-      commits.put(.catchUp(after: position))
+      orderOwnAppend()
+      committer.put(.catchUp(after: position))
     case .read(let id, let query):
       reader.read(id, query)
     case .lookUp(let requests, let upTo):
@@ -512,6 +635,18 @@ public struct MasterServer: ~Copyable {
     case .exit:
       hasExited = true
     }
+  }
+
+  /// Whether the loop appends this itself, at the end of its turn: if it is small, the log has nothing else to do, nothing is to be pushed, and nobody
+  /// is about who would wait for the disk without having to.
+  private func mayAppendItself(_ append: Append) -> Bool {
+    append.events.count <= Self.ownEventsMax && core.awaitsOneCommit && committer.relay.isWatched
+      && pushes.isEmpty && behindPushes.isEmpty && subscribing == nil && Clock.now() - lastQuery > Self.calm
+  }
+
+  /// Something else has come up: the other thread appends it, in its place.
+  private mutating func orderOwnAppend() {
+    if let append = exchange(&ownAppend, with: nil) { committer.put(.append(append)) }
   }
 
   private mutating func send(_ reply: Reply, to peer: PeerID) throws(ZMQError) {
