@@ -33,6 +33,27 @@ public struct Context: ~Copyable, Sendable {
     try Socket(kind, in: handle)
   }
 
+  /// Has some of the I/O threads give way to other threads where processors are short.
+  ///
+  /// Call it once a socket has been made, which starts them. libzmq tells nothing of them but their names: so the same threads of the
+  /// process's other contexts are meant, too, and nothing is done where libzmq names them otherwise.
+  ///
+  /// - Parameters:
+  ///   - threads: which ones, a bit each, as in `SocketOption.affinity`.
+  ///   - nice: 0 … 19, and no less than they have; 5 is a third of the weight of 0.
+  /// - Returns: whether all were found. A thread takes its name when it begins; that is waited for, up to 100 ms.
+  @discardableResult
+  public borrowing func setNice(_ nice: Int32, ofThreads threads: UInt64) -> Bool {
+    var missing = Set((0..<64).filter { threads >> $0 & 1 != 0 }.map { "ZMQbg/IO/\($0)" })
+    for attempt in 0..<100 where !missing.isEmpty {
+      if attempt > 0 { usleep(1_000) }
+      for (id, name) in namedThreads() where missing.remove(name) != nil {
+        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id, nice)
+      }
+    }
+    return missing.isEmpty
+  }
+
   /// Makes every operation on every socket of this context fail as terminated, from any thread: the way to tell
   /// other threads to close their sockets and end.
   public borrowing func shutdown() throws(ZMQError) {
@@ -74,4 +95,24 @@ final class ContextHandle: @unchecked Sendable {
   private func set(_ option: Int32, _ value: Int32, _ call: String) throws(ZMQError) {
     if zmq_ctx_set(pointer, option, value) != 0 { throw .last(call) }
   }
+}
+
+/// The threads of this process and their names (proc(5), `/proc/pid/task/tid/comm`).
+private func namedThreads() -> [(id: id_t, name: String)] {
+  guard let folder = opendir("/proc/self/task") else { return [] }
+  defer { closedir(folder) }
+  var threads: [(id: id_t, name: String)] = []
+  while let entry = readdir(folder) {
+    let id = withUnsafePointer(to: &entry.pointee.d_name) {
+      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+    }
+    guard let number = id_t(id) else { continue }
+    let file = open("/proc/self/task/\(id)/comm", O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { continue }
+    defer { close(file) }
+    var name = [UInt8](repeating: 0, count: 32)
+    let count = max(read(file, &name, name.count), 0)
+    threads.append((number, String(decoding: name[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)))
+  }
+  return threads
 }

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Testing
 import ZeroMQ
@@ -312,5 +313,24 @@ private func ports(of descriptor: Int32) -> [UInt16] {
     }
     #expect(try receive(receiver) == [bytes("from another thread")])
     try thread.join()
+  }
+
+  @Test func someThreadsGiveWay() throws {
+    let context = try Context(ioThreads: 3)
+    let socket = try context.makeSocket(.pair)
+    let areFound = context.setNice(5, ofThreads: 0b110)
+    #expect(areFound)
+    let isNoneFound = !context.setNice(5, ofThreads: 1 << 40)
+    #expect(isNoneFound)
+    var values: [String: Set<Int32>] = [:]
+    for task in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task") {
+      // Other tests' threads come and go.
+      guard let name = try? String(contentsOfFile: "/proc/self/task/\(task)/comm", encoding: .utf8) else { continue }
+      values[name, default: []].insert(getpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(task)!))
+    }
+    let own = getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0)
+    #expect(values["ZMQbg/IO/0\n"] == [own])
+    for name in ["ZMQbg/IO/1\n", "ZMQbg/IO/2\n"] { #expect(values[name]?.contains(5) == true) }
+    _ = consume socket
   }
 }

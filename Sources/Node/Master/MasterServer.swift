@@ -61,7 +61,7 @@ public struct MasterOptions: Sendable {
 /// waiting for so long that the router gives the master up, and they go on to the next. None of the six interrupts the loop, the one for
 /// beats neither: on a machine with much to do a beat may be a time slice late. With two for the updates, one of two processors often slept
 /// while one thread sent what was left on the other, beside those whom it woke: the scheduler moves a thread that waits when a processor
-/// has nothing left to do, and with four there mostly is one.
+/// has nothing left to do, and with four there mostly is one. The four give way to everybody else.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
     case signals, bell, requests, timelines, mesh, router, supervisor
@@ -90,6 +90,8 @@ public struct MasterServer: ~Copyable {
     private static let requests: UInt64 = 0b000001
     private static let updates: UInt64 = 0b011110
     private static let cluster: UInt64 = 0b100000
+    /// What those for updates have to send is what keeps the processors busy, and would else keep waiting who commits the next post, or reads.
+    private static let updatesNice: Int32 = 5
 
     let context: Context
     let gatekeeper: Gatekeeper?
@@ -111,7 +113,8 @@ public struct MasterServer: ~Copyable {
     init(_ options: MasterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(NodeError) {
       var endpoint = options.requests
       do throws(ZMQError) {
-        let context = try Context(ioThreads: 6, maxSockets: 256, sendsInBulk: true)
+        let context = try Context(
+          ioThreads: (Self.requests | Self.updates | Self.cluster).nonzeroBitCount, maxSockets: 256, sendsInBulk: true)
         let keeper = try keys.map { keys throws(ZMQError) in
           try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
         }
@@ -154,6 +157,7 @@ public struct MasterServer: ~Copyable {
         let supervisor = try Outlet(
           context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes,
           ioThreads: Self.cluster)
+        context.setNice(Self.updatesNice, ofThreads: Self.updates)
         self.context = context
         gatekeeper = keeper
         self.requests = requests
