@@ -122,7 +122,7 @@ let package = Package(
       name: "SimulationTests", dependencies: ["Simulation", "Core", "Log", "Model"], exclude: ["Scenarios"]),
     .testTarget(
       name: "ClusterTests",
-      dependencies: ["tinysns", "TinySNSClient", "Model", "Topology", "Wire", "ZeroMQ"]),
+      dependencies: ["tinysns", "Log", "SQLiteLog", "TinySNSClient", "Model", "Topology", "Wire", "ZeroMQ"]),
     .target(name: "CTerminal", path: "Tests/Support/CTerminal"),
     .testTarget(
       name: "TerminalTests",

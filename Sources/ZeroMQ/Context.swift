@@ -35,20 +35,25 @@ public struct Context: ~Copyable, Sendable {
 
   /// Has some of the I/O threads give way to other threads where processors are short.
   ///
-  /// Call it once a socket has been made, which starts them. libzmq tells nothing of them but their names: so the same threads of the
-  /// process's other contexts are meant, too, and nothing is done where libzmq names them otherwise.
+  /// Call it once a socket has been made, which starts them. libzmq tells nothing of them but their names: so the same threads of
+  /// the process's other contexts give way, too, and nothing happens where libzmq names them otherwise.
   ///
   /// - Parameters:
   ///   - threads: which ones, a bit each, as in `SocketOption.affinity`.
-  ///   - nice: 0 … 19, and no less than they have; 5 is a third of the weight of 0.
+  ///   - nice: how much higher than the caller's their `nice` value shall be, 0 … 39; with 5 more they get a third of the
+  ///     processor if others want it (sched(7)).
   /// - Returns: whether all were found. A thread takes its name when it begins; that is waited for, up to 100 ms.
   @discardableResult
-  public borrowing func setNice(_ nice: Int32, ofThreads threads: UInt64) -> Bool {
+  public borrowing func lowerPriority(ofThreads threads: UInt64, by nice: Int32) -> Bool {
+    let process = __priority_which_t(PRIO_PROCESS.rawValue)
+    let nice = min(getpriority(process, 0) + nice, 19)
     var missing = Set((0..<64).filter { threads >> $0 & 1 != 0 }.map { "ZMQbg/IO/\($0)" })
     for attempt in 0..<100 where !missing.isEmpty {
       if attempt > 0 { usleep(1_000) }
-      for (id, name) in namedThreads() where missing.remove(name) != nil {
-        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id, nice)
+      let found = namedThreads().filter { missing.contains($0.name) }
+      for (id, name) in found {
+        setpriority(process, id, nice)
+        missing.remove(name)
       }
     }
     return missing.isEmpty

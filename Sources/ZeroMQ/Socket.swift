@@ -42,8 +42,8 @@ public enum MultipartResult: Equatable, Sendable {
   case wouldBlock
 }
 
-/// A ZeroMQ socket. It belongs to one thread and is closed when it goes out of scope, without lingering unless
-/// `.linger` was set.
+/// A ZeroMQ socket. One thread at a time uses it, another one after a full memory fence; it is closed when it goes out of scope,
+/// without lingering unless `.linger` was set.
 ///
 /// Sends and receives never block, whatever the kind. An interruption by a signal is retried.
 /// To keep sockets in arrays and dictionaries, which take no noncopyable elements, put them into `SocketBox`es.
@@ -241,7 +241,7 @@ public final class SocketBox {
 extension SocketBox: Sendable {}
 
 /// The open libzmq socket of a `Socket`, known also to what works with the socket without owning it: its monitor and
-/// the pollers. They learn here that the socket was closed. Used on the socket's thread only.
+/// the pollers. They learn here that the socket was closed. Used by the socket's thread only.
 final class SocketHandle {
   private let pointer: UnsafeMutableRawPointer
   private let context: ContextHandle

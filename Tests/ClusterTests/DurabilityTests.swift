@@ -2,6 +2,9 @@
 
 import Foundation
 import Glibc
+import Log
+import Model
+import SQLiteLog
 import Testing
 
 extension RealProcesses {
@@ -109,7 +112,7 @@ extension RealProcesses {
           let count = poster.count
           for _ in 0..<2 {
             #expect(try await cluster.timeline("alice").count >= 20)
-            #expect(try await cluster.status().available != nil)
+            try await eventually("somebody serves") { try await cluster.status().available != nil }
           }
           #expect(poster.count <= count + 1, "no more than what was on its way")
           flock(lock, LOCK_UN)
@@ -118,6 +121,34 @@ extension RealProcesses {
         let acknowledged = try await poster.stop()
         #expect(poster.losses == 0)
         #expect(try await cluster.timeline("alice", limit: 100_000).map(\.id) == acknowledged.map(\.id))
+      }
+    }
+
+    @Test("a commit that another writer comes before is ordered anew, and nothing is lost or doubled")
+    func anotherWriter() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        try await cluster.register("alice", "bob")
+        let poster = try Poster(cluster, as: "alice")
+        let log = try SQLiteLog(folder: cluster.state)
+        for number in 0..<20 as Range<UInt32> {
+          try await poster.goOn(20)
+          // Alice and Bob have the first two numbers.
+          let account = AccountID(number + 2)
+          var result: AppendResult
+          repeat {
+            let head = try log.head()
+            let change = Change.accountCreated(account, name: "user\(number)")
+            result = try log.append([Event(id: head.next, time: .zero, request: nil, change: change)], after: head)
+          } while result == .behind
+        }
+        try await poster.goOn(20)
+        let acknowledged = try await poster.stop()
+        #expect(poster.losses == 0)
+        #expect(try await cluster.timeline("alice", limit: 100_000).map(\.id) == acknowledged.map(\.id))
+        let accounts = try log.read(after: .zero, limit: .max).filter {
+          if case .accountCreated = $0.change { true } else { false }
+        }
+        #expect(accounts.count == 22)
       }
     }
 

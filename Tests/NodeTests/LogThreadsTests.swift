@@ -99,28 +99,18 @@ import Testing
     return outcomes
   }
 
-  private func awaitCatchUp(_ results: Mailbox<LogResult>) throws {
-    let deadline = ContinuousClock.now + .seconds(20)
-    while true {
-      try #require(ContinuousClock.now < deadline, "no catch-up within 20 s")
-      for result in results.takeAll(waitingAtMost: 100) ?? [] {
-        if case .caughtUp = result { return }
-      }
-    }
-  }
-
   @Test func theReadingThreadCheckpointsWhatIsCommitted() throws {
     let results = Mailbox<LogResult>()
     let made = DispatchSemaphore(value: 0)
     let reader = ReaderThread(open: { Probe(made) }, results: results)
     let committer = Committer(
-      open: { Probe(made) }, results: results, checkpoints: reader, mayReplaceLoop: false)
+      open: { Probe(made) }, results: results, checkpoints: reader, mayTakeOver: false)
     let thread = WorkerThread { _ = committer.work() }
     for round in 1...2 as ClosedRange<UInt64> {
       committer.put(.append(registration(round)))
       #expect(made.wait(timeout: .now() + 20) == .success, "the checkpoint after commit \(round)")
     }
-    #expect(!committer.relay.isWatched)
+    #expect(!committer.watchdog.isArmed)
     committer.close()
     thread.join()
     reader.close()
@@ -128,45 +118,59 @@ import Testing
   }
 
   /// The loop appends itself, and the disk hangs: who committed until then is the loop, and who comes back commits.
-  @Test func whoCommitsReplacesALoopThatTheDiskHoldsUp() throws {
+  @Test func whoCommitsTakesOverFromALoopThatTheDiskHoldsUp() throws {
     let results = Mailbox<LogResult>()
     let made = DispatchSemaphore(value: 0)
     let gate = Gate()
     let reader = ReaderThread(open: { Probe(made) }, results: results)
     let committer = Committer(
-      open: { Probe(made, appends: gate) }, results: results, checkpoints: reader, mayReplaceLoop: true)
-    let replaced = DispatchSemaphore(value: 0)
-    let first = WorkerThread { if committer.work() == .replacesLoop { replaced.signal() } }
+      open: { Probe(made, appends: gate) }, results: results, checkpoints: reader, mayTakeOver: true)
+    let takenOver = DispatchSemaphore(value: 0)
+    let first = WorkerThread { if committer.work() == .takesOver { takenOver.signal() } }
 
-    // The loop may leave once the other thread has had something to do, for that is awake then.
-    #expect(committer.relay.leave() == nil)
-    gate.mayEnd.signal()
-    committer.put(.append(registration(1)))
-    #expect(try outcomes(1, results) == [.appended])
-    gate.begun.wait()
-    var absence: LoopRelay.Absence?
-    while absence == nil {
-      // It may have seen nobody leave for a while, and sleep again. What it is asked for must be done before the loop leaves.
-      committer.put(.catchUp(after: .zero))
-      try awaitCatchUp(results)
-      absence = committer.relay.leave()
+    // The loop may block while there is a load: the other thread checks then.
+    #expect(committer.watchdog.beginBlocking() == nil)
+    var number: UInt64 = 0
+    var blocking: LoopWatchdog.Blocking?
+    while blocking == nil {
+      number += 1
+      try #require(number < 1_000)
+      gate.mayEnd.signal()
+      committer.put(.append(registration(number)))
+      #expect(try outcomes(1, results) == [.appended])
+      #expect(gate.begun.wait(timeout: .now() + 20) == .success)
+      blocking = committer.watchdog.beginBlocking()
     }
 
-    let second = WorkerThread { [absence = absence!] in
-      guard let outcome = try? committer.append(self.registration(2)) else { return }
-      if !committer.relay.comeBack(from: absence) { committer.report(outcome, of: self.registration(2)) }
+    let second = WorkerThread { [blocking = blocking!, number] in
+      guard let outcome = try? committer.append(self.registration(number + 1)) else { return }
+      if !committer.watchdog.endBlocking(blocking) { committer.report(outcome, of: self.registration(number + 1)) }
       _ = committer.work()
     }
-    gate.begun.wait()
-    #expect(replaced.wait(timeout: .now() + 20) == .success, "the loop was not replaced")
+    #expect(gate.begun.wait(timeout: .now() + 20) == .success)
+    #expect(takenOver.wait(timeout: .now() + 20) == .success, "nobody took over")
     // What the new loop asks for waits for the disk.
-    committer.put(.append(registration(3)))
-    for _ in 2...3 { gate.mayEnd.signal() }
+    committer.put(.append(registration(number + 2)))
+    for _ in 1...2 { gate.mayEnd.signal() }
     #expect(try outcomes(2, results) == [.appended, .appended])
     committer.close()
     first.join()
     second.join()
     reader.close()
+  }
+
+  /// Nobody checks, and the loop may not block, because of a look into the log, as idle masters take one.
+  @Test func aLookIntoTheLogIsNoLoad() throws {
+    let results = Mailbox<LogResult>()
+    let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0)) }, results: results)
+    let committer = Committer(
+      open: { Probe(DispatchSemaphore(value: 0)) }, results: results, checkpoints: reader, mayTakeOver: true)
+    let thread = WorkerThread { _ = committer.work() }
+    for _ in 1...3 { committer.put(.catchUp(after: .zero)) }
+    committer.close()
+    thread.join()
+    reader.close()
+    #expect(!committer.watchdog.isArmed)
   }
 
   /// What rests on a commit that came to nothing is dropped, whoever appended it.
@@ -176,7 +180,7 @@ import Testing
     let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0)) }, results: results)
     let committer = Committer(
       open: { Probe(DispatchSemaphore(value: 0), appends: gate) }, results: results, checkpoints: reader,
-      mayReplaceLoop: true)
+      mayTakeOver: true)
     let thread = WorkerThread { _ = committer.work() }
     for _ in 1...3 { gate.mayEnd.signal() }
     committer.put(.append(registration(1)))

@@ -38,19 +38,21 @@ extension LogError {
 }
 
 /// Loads, commits and catches up, in the order asked, on the thread that `work`s; and a commit that is alone at once, on the loop's
-/// (`append`). Those two threads may change places; see `LoopRelay`.
+/// (`append`). Those two threads may change places; see `LoopWatchdog`.
 final class Committer: Sendable {
   enum Job: Sendable {
     case append(Append)
     case catchUp(after: EventID)
+
+    var isAppend: Bool { if case .append = self { true } else { false } }
   }
 
   /// Why `work` ended.
   enum Ending {
     /// It was closed, or the log can't be used.
     case closed
-    /// The loop was away for too long, and the caller has replaced it.
-    case replacesLoop
+    /// The loop blocked for too long, and the caller has taken over.
+    case takesOver
   }
 
   /// The log, and what waits for it.
@@ -61,30 +63,31 @@ final class Committer: Sendable {
     init(_ log: any EventLog) { self.log = log }
   }
 
-  /// How long the loop may be away at least, in milliseconds; at most twice as long. It is away for some tenths of one, as a rule.
-  private static let absence = 5
-  /// So many times nobody has left: then the thread sleeps until there is something to do.
-  private static let calmLooks = 20
+  /// For how long the loop may block, at least; at most twice as long, on a processor that is free. Some tenths of it, as a rule.
+  private static let checkMilliseconds = 5
+  /// After so many checks at which it had not blocked, the thread sleeps until there is something to do.
+  private static let idleChecks = 20
+  /// Two appends within this time are the beginning of a load. One alone is not worth the checks.
+  private static let loadInterval = Interval.milliseconds(100)
 
   /// Who works is the loop, or not.
-  let relay = LoopRelay()
+  let watchdog = LoopWatchdog()
   private let open: LogOpener
-  private let mayReplaceLoop: Bool
+  private let mayTakeOver: Bool
   private let jobs = Mailbox<Job>()
   private let results: Mailbox<LogResult>
   private let checkpoints: ReaderThread
-  /// Held while the log is used. The loop waits for it at most as long as a look takes whether a checkpoint is due: it appends only what is
-  /// alone.
+  /// Held while the log is used.
   private let writer = Mutex<Writer?>(nil)
 
   /// - Parameters:
   ///   - checkpoints: who moves what was appended to its place.
-  ///   - mayReplaceLoop: the loop may append, since whoever works replaces it if that takes long.
-  init(open: @escaping LogOpener, results: Mailbox<LogResult>, checkpoints: ReaderThread, mayReplaceLoop: Bool) {
+  ///   - mayTakeOver: the loop may append, since whoever works takes over if that takes long.
+  init(open: @escaping LogOpener, results: Mailbox<LogResult>, checkpoints: ReaderThread, mayTakeOver: Bool) {
     self.open = open
     self.results = results
     self.checkpoints = checkpoints
-    self.mayReplaceLoop = mayReplaceLoop
+    self.mayTakeOver = mayTakeOver
   }
 
   func put(_ job: Job) { jobs.put(job) }
@@ -92,35 +95,43 @@ final class Committer: Sendable {
   /// Nothing more will be asked.
   func close() { jobs.close() }
 
+  /// Lets go of the log; nobody works any more.
+  func closeLog() { writer.withLock { $0 = nil } }
+
   /// Carries out what is asked until there will be no more.
   func work() -> Ending {
     do throws(LogError) {
       try load()
-      // What was last seen of the loop; nil if it may not leave.
+      // What the watchdog saw last; nil if it is disarmed.
       var seen: UInt64?
-      var calmLooks = 0
-      while let batch = seen == nil ? jobs.takeAll() : jobs.takeAll(waitingAtMost: Self.absence) {
+      var idleChecks = 0
+      var lastAppend = Instant.zero
+      while let batch = seen == nil ? jobs.takeAll() : jobs.takeAll(waitingAtMost: Self.checkMilliseconds) {
         if !batch.isEmpty {
           try carryOut(batch)
-          if mayReplaceLoop, seen == nil { seen = relay.watch() }
-          calmLooks = 0
+          guard mayTakeOver, seen == nil, batch.contains(where: \.isAppend) else { continue }
+          let now = Clock.now()
+          if now - lastAppend <= Self.loadInterval { seen = watchdog.arm() }
+          lastAppend = now
+          idleChecks = 0
         } else if var last = seen {
-          switch relay.look(&last) {
-          case .replaced: return .replacesLoop
-          case .comesAndGoes: calmLooks = 0
-          case .stays: calmLooks += 1
+          switch watchdog.check(since: &last) {
+          case .takenOver: return .takesOver
+          case .active: idleChecks = 0
+          case .idle: idleChecks += 1
           }
-          seen = calmLooks >= Self.calmLooks && relay.stopWatching(since: last) ? nil : last
+          seen = idleChecks >= Self.idleChecks && watchdog.disarm(since: last) ? nil : last
         }
       }
     } catch {
       // What has been read is gone, or is not what was written: there is nothing to go on from.
-      results.put(.unusable(error.explanation))
+      report(error)
     }
     return .closed
   }
 
-  /// Appends at once what the log has been asked for last and has not begun; it must have nothing else to do. The caller tells the core.
+  /// Appends at once, on the loop's thread, between `beginBlocking` and `endBlocking`. Everything that was `put` must have been carried out and
+  /// told: who works would else wait for this, instead of checking how long it takes. The caller tells the core.
   func append(_ append: Append) throws(LogError) -> CommitOutcome {
     try writer.withLock { writer throws(LogError) in
       let outcome = try Self.append(append, writer!)

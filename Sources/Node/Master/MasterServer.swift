@@ -54,14 +54,14 @@ public struct MasterOptions: Sendable {
 
 /// A master server as a process.
 ///
-/// Five threads: this loop; a commit thread, which takes the loop's place should the disk hold it up (`LoopRelay`); a reader of older posts;
-/// one that hashes passwords; the gatekeeper. libzmq has six I/O threads of its own: one for the cluster, one for the clients' requests, and four share the updates
+/// Five threads: this loop; a commit thread, which takes the loop's place should the disk hold it up (`LoopWatchdog`); a
+/// reader of older posts; one that hashes passwords; the gatekeeper. libzmq has six I/O threads of its own: one for the cluster, one for the clients' requests, and four share the updates
 /// (a thread gets the connections when it has fewer than the others, so one that has requests, too, would get hardly any).
 /// A thousand clients that come at once, each with a handshake of half a millisecond, would else keep the beats
 /// waiting for so long that the router gives the master up, and they go on to the next. None of the six interrupts the loop, the one for
 /// beats neither: on a machine with much to do a beat may be a time slice late. With two for the updates, one of two processors often slept
 /// while one thread sent what was left on the other, beside those whom it woke: the scheduler moves a thread that waits when a processor
-/// has nothing left to do, and with four there mostly is one. The four give way to everybody else.
+/// has nothing left to do, and with four there mostly is one. The four give way to the loop, and to whom they wake.
 public struct MasterServer: ~Copyable {
   private enum Token: Int {
     case signals, bell, requests, timelines, mesh, router, supervisor
@@ -82,8 +82,11 @@ public struct MasterServer: ~Copyable {
 
   /// Events of a commit that the loop appends itself, at most: writing more takes so long that it had better read and answer meanwhile.
   private static let ownEventsMax = 64
-  /// For how long nobody must have asked for what memory answers before the loop goes to the disk: while people read, nobody waits for that.
+  /// For how long nobody must have asked for anything but posts before the loop goes to the disk: who reads is not to wait for that.
   private static let calm = Interval.milliseconds(10)
+  /// A commit of the loop's own that takes longer than this is followed by ten times as long without one: a slow disk takes the loop
+  /// a tenth of its time at the most.
+  private static let ownCommitMax = Interval.milliseconds(5)
 
   private struct Sockets: ~Copyable {
     /// libzmq's I/O threads, as `SocketOption.affinity` names them.
@@ -157,7 +160,7 @@ public struct MasterServer: ~Copyable {
         let supervisor = try Outlet(
           context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes,
           ioThreads: Self.cluster)
-        context.setNice(Self.updatesNice, ofThreads: Self.updates)
+        context.lowerPriority(ofThreads: Self.updates, by: Self.updatesNice)
         self.context = context
         gatekeeper = keeper
         self.requests = requests
@@ -205,7 +208,15 @@ public struct MasterServer: ~Copyable {
   private var ready: [Ready] = []
   /// What the loop is to append itself at the end of its turn.
   private var ownAppend: Append?
-  /// When somebody last asked for what memory answers.
+  /// Nothing more will come in this turn.
+  private var isTurnsEnd = false
+  /// The last append that the commit thread got belongs to this series.
+  private var orderedSeries: UInt64?
+  /// When the loop last went to the disk, if nothing has come of it yet.
+  private var ownCommitBegan: Instant?
+  /// Before this it does not go again.
+  private var nextOwnCommit = Instant.zero
+  /// When somebody last asked for anything but posts.
   private var lastQuery = Instant.zero
   private var hasExited = false
   private var failure: String?
@@ -241,7 +252,7 @@ public struct MasterServer: ~Copyable {
     results = Mailbox(bell: bell)
     reader = ReaderThread(open: openLog, results: results)
     committer = Committer(
-      open: openLog, results: results, checkpoints: reader, mayReplaceLoop: options.assignment == .available)
+      open: openLog, results: results, checkpoints: reader, mayTakeOver: options.assignment == .available)
     passwords = PasswordThread(PasswordHasher(memory: options.passwordMemory), results: results)
     let identity = MasterIdentity(
       name: options.name, incarnation: Incarnation(UInt64(Clock.wall().milliseconds)))
@@ -274,6 +285,7 @@ public struct MasterServer: ~Copyable {
       Self.work(startingAtLog: false, committer, place)
       other.join()
     }
+    committer.closeLog()
     reader.close()
     passwords.close()
     if let failure { throw NodeError("\(options.name) can't go on: \(failure)") }
@@ -284,7 +296,7 @@ public struct MasterServer: ~Copyable {
 
   /// Where the server lies, for the two threads that take turns at being its loop.
   ///
-  /// `@unchecked Sendable`: whoever is the loop by `LoopRelay` uses it, and nobody else.
+  /// `@unchecked Sendable`: whoever is the loop by `LoopWatchdog` uses it, and nobody else.
   private struct Place: @unchecked Sendable {
     let server: UnsafeMutablePointer<MasterServer>
   }
@@ -295,10 +307,10 @@ public struct MasterServer: ~Copyable {
     if isLoop { place.server.pointee.start() }
     while true {
       if isLoop {
-        guard serve(committer, place) == .replaced else { break }
+        guard serve(committer, place) == .takenOver else { break }
         isLoop = false
       } else {
-        guard committer.work() == .replacesLoop else { break }
+        guard committer.work() == .takesOver else { break }
         isLoop = true
       }
     }
@@ -309,29 +321,31 @@ public struct MasterServer: ~Copyable {
     /// The server has exited, or can't go on.
     case over
     /// The other thread has become the loop.
-    case replaced
+    case takenOver
   }
 
   /// The loop, until it ends or another thread has it.
   ///
-  /// No method of the server's is under way while this thread appends: the server is the other thread's then, should it take over.
+  /// Nothing of the server is in use while this thread appends: it is the other thread's then, should that take over.
   private static func serve(_ committer: Committer, _ place: Place) -> LoopEnding {
     while place.server.pointee.goesOn {
       guard let append = place.server.pointee.turn() else { continue }
-      guard let absence = committer.relay.leave() else {
-        committer.put(.append(append))
+      guard let blocking = committer.watchdog.beginBlocking() else {
+        place.server.pointee.ownCommitBegan = nil
+        place.server.pointee.order(append)
         continue
       }
       do throws(LogError) {
         let outcome = try committer.append(append)
-        guard committer.relay.comeBack(from: absence) else {
+        guard committer.watchdog.endBlocking(blocking) else {
           committer.report(outcome, of: append)
-          return .replaced
+          return .takenOver
         }
         place.server.pointee.takeOutcome(outcome, of: append)
       } catch {
+        // The log can't be used any more; whoever is the loop now ends.
         committer.report(error)
-        guard committer.relay.comeBack(from: absence) else { return .replaced }
+        guard committer.watchdog.endBlocking(blocking) else { return .over }
       }
     }
     return .over
@@ -375,16 +389,22 @@ public struct MasterServer: ~Copyable {
         try server.carryOut()
       }
       server.ready = ready
+      server.isTurnsEnd = true
       server.core.flush(at: now, wall: Clock.wall(), into: &server.actions)
       try server.finishTurn()
+      server.isTurnsEnd = false
     }
+    if ownAppend != nil { ownCommitBegan = Clock.now() }
     return exchange(&ownAppend, with: nil)
   }
 
   /// What became of what the loop appended itself.
   private mutating func takeOutcome(_ outcome: CommitOutcome, of append: Append) {
     attempt { server throws(ZMQError) in
-      server.onCommit(outcome, of: append.commits, at: Clock.now())
+      let now = Clock.now()
+      server.onCommit(outcome, of: append.commits, at: now)
+      // What has to be ordered anew goes to the other thread: there may be more to read first.
+      server.core.flush(at: now, wall: Clock.wall(), into: &server.actions)
       try server.finishTurn()
     }
   }
@@ -427,12 +447,17 @@ public struct MasterServer: ~Copyable {
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
       case .lookedUp(let outcome): core.onLookUp(outcome, into: &actions)
       case .password(let id, let outcome): core.onPassword(id, outcome, at: now, into: &actions)
-      case .unusable(let reason): failure = reason
+      case .unusable(let reason):
+        failure = reason
+        return
       }
     }
   }
 
   private mutating func onCommit(_ outcome: CommitOutcome, of count: Int, at now: Instant) {
+    if let began = exchange(&ownCommitBegan, with: nil), now - began > Self.ownCommitMax {
+      nextOwnCommit = now + (now - began) * 10
+    }
     core.onCommit(outcome, of: count, at: now, wall: Clock.wall(), into: &actions)
     reader.noteGrowth()
   }
@@ -615,7 +640,7 @@ public struct MasterServer: ~Copyable {
       _ = try sockets.timelines.send([])
     case .append(let append):
       orderOwnAppend()
-      if mayAppendItself(append) { ownAppend = append } else { committer.put(.append(append)) }
+      if mayAppendItself(append) { ownAppend = append } else { order(append) }
     case .catchUp(let position):
       orderOwnAppend()
       committer.put(.catchUp(after: position))
@@ -641,16 +666,27 @@ public struct MasterServer: ~Copyable {
     }
   }
 
-  /// Whether the loop appends this itself, at the end of its turn: if it is small, the log has nothing else to do, nothing is to be pushed, and nobody
-  /// is about who would wait for the disk without having to.
+  /// Whether the loop appends this itself, at the end of its turn: if it is small, the log has nothing else to do, nothing is to
+  /// be pushed, and nobody is about who would wait for the disk without having to.
+  ///
+  /// A series' first append goes to the commit thread, behind what it may still have of the last series. When that is done, it has nothing of it.
   private func mayAppendItself(_ append: Append) -> Bool {
-    append.events.count <= Self.ownEventsMax && core.awaitsOneCommit && committer.relay.isWatched
-      && pushes.isEmpty && behindPushes.isEmpty && subscribing == nil && Clock.now() - lastQuery > Self.calm
+    guard
+      isTurnsEnd, append.events.count <= Self.ownEventsMax, core.awaitsOneCommit, append.series == orderedSeries,
+      committer.watchdog.isArmed, pushes.isEmpty, behindPushes.isEmpty, subscribing == nil
+    else { return false }
+    let now = Clock.now()
+    return now - lastQuery > Self.calm && now >= nextOwnCommit
+  }
+
+  private mutating func order(_ append: Append) {
+    orderedSeries = append.series
+    committer.put(.append(append))
   }
 
   /// Something else has come up: the other thread appends it, in its place.
   private mutating func orderOwnAppend() {
-    if let append = exchange(&ownAppend, with: nil) { committer.put(.append(append)) }
+    if let append = exchange(&ownAppend, with: nil) { order(append) }
   }
 
   private mutating func send(_ reply: Reply, to peer: PeerID) throws(ZMQError) {
