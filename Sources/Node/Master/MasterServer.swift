@@ -84,9 +84,10 @@ public struct MasterServer: ~Copyable {
   private static let ownEventsMax = 64
   /// For how long nobody must have asked for anything but posts before the loop goes to the disk: who reads is not to wait for that.
   private static let calm = Interval.milliseconds(10)
-  /// A commit of the loop's own that takes longer than this is followed by ten times as long without one: a slow disk takes the loop
-  /// a tenth of its time at the most.
+  /// After a commit of its own that took longer than `ownCommitMax`, the loop leaves them to the commit thread for a while: a disk that is always
+  /// slow holds it up, for 10 ms each, for a sixth of the time at the most.
   private static let ownCommitMax = Interval.milliseconds(5)
+  private static let ownCommitPause = Interval.milliseconds(50)
 
   private struct Sockets: ~Copyable {
     /// libzmq's I/O threads, as `SocketOption.affinity` names them.
@@ -214,7 +215,7 @@ public struct MasterServer: ~Copyable {
   private var orderedSeries: UInt64?
   /// When the loop last went to the disk, if nothing has come of it yet.
   private var ownCommitBegan: Instant?
-  /// Before this it does not go again.
+  /// Before this it does not go there again.
   private var nextOwnCommit = Instant.zero
   /// When somebody last asked for anything but posts.
   private var lastQuery = Instant.zero
@@ -456,7 +457,7 @@ public struct MasterServer: ~Copyable {
 
   private mutating func onCommit(_ outcome: CommitOutcome, of count: Int, at now: Instant) {
     if let began = exchange(&ownCommitBegan, with: nil), now - began > Self.ownCommitMax {
-      nextOwnCommit = now + (now - began) * 10
+      nextOwnCommit = now + Self.ownCommitPause
     }
     core.onCommit(outcome, of: count, at: now, wall: Clock.wall(), into: &actions)
     reader.noteGrowth()
