@@ -4,7 +4,7 @@ import Glibc
 
 /// A libzmq context.
 ///
-/// It may be shared between threads; sockets may not. It is terminated when the `Context` *and* all its sockets are
+/// It may be shared between threads; a socket is used by one thread at a time. It is terminated when the `Context` *and* all its sockets are
 /// gone, in whatever order a class or a struct happens to destroy them: each socket keeps the context alive, so
 /// termination never waits for a socket of the same thread. It may wait for undelivered messages as long as the
 /// sockets' `linger` says (0 unless set).
@@ -26,7 +26,7 @@ public struct Context: ~Copyable, Sendable {
     handle = try ContextHandle(ioThreads: ioThreads, maxSockets: maxSockets, sendsInBulk: sendsInBulk)
   }
 
-  /// Opens a socket that belongs to the calling thread, with `linger` 0.
+  /// Opens a socket, with `linger` 0.
   ///
   /// - Throws: EMFILE beyond `maxSockets` or without free descriptors; terminated after `shutdown()`.
   public borrowing func makeSocket(_ kind: SocketKind) throws(ZMQError) -> Socket {
@@ -36,12 +36,12 @@ public struct Context: ~Copyable, Sendable {
   /// Has some of the I/O threads give way to other threads where processors are short.
   ///
   /// Call it once a socket has been made, which starts them. libzmq tells nothing of them but their names: so the same threads of
-  /// the process's other contexts give way, too, and nothing happens where libzmq names them otherwise.
+  /// the process's other contexts give way, too, and where libzmq names them otherwise, none.
   ///
   /// - Parameters:
   ///   - threads: which ones, a bit each, as in `SocketOption.affinity`.
-  ///   - nice: how much higher than the caller's their `nice` value shall be, 0 … 39; with 5 more they get a third of the
-  ///     processor if others want it (sched(7)).
+  ///   - nice: how much higher than the caller's their `nice` value shall be, 0 … 39; with 5 more they get a third of what
+  ///     another thread gets that wants the same processor (sched(7)).
   /// - Returns: whether all were found. A thread takes its name when it begins; that is waited for, up to 100 ms.
   @discardableResult
   public borrowing func lowerPriority(ofThreads threads: UInt64, by nice: Int32) -> Bool {

@@ -49,7 +49,7 @@ extension MonitorEvent {
 /// Reads the events of one socket.
 ///
 /// Poll `socket` for `.readable`, then call `next()` until nil. Drain it as long as it exists: events that nobody
-/// reads pile up in memory. On the same thread as the monitored socket; either may be closed first.
+/// reads pile up in memory. Used by the same thread as the monitored socket; either may be closed first.
 public struct Monitor: ~Copyable {
   /// The socket to poll. Leave receiving to `next()`.
   public let socket: Socket

@@ -33,7 +33,7 @@ public struct Ready: Equatable, Sendable {
 
 /// What the pollers have in common. Readiness is by level: an item that is not drained is reported again.
 ///
-/// A poller lives on the thread of its sockets. A socket that is closed disappears from it; a descriptor must be
+/// A poller is used by the thread that uses its sockets. A socket that is closed disappears from it; a descriptor must be
 /// removed before it is closed.
 public protocol SocketPoller: ~Copyable {
   /// Adds a socket under a token that no other item has. With `interest` empty it waits for nothing yet.

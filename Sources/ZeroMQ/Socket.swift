@@ -241,7 +241,7 @@ public final class SocketBox {
 extension SocketBox: Sendable {}
 
 /// The open libzmq socket of a `Socket`, known also to what works with the socket without owning it: its monitor and
-/// the pollers. They learn here that the socket was closed. Used by the socket's thread only.
+/// the pollers. They learn here that the socket was closed. Used by whoever uses the socket.
 final class SocketHandle {
   private let pointer: UnsafeMutableRawPointer
   private let context: ContextHandle

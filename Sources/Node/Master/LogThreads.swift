@@ -63,12 +63,12 @@ final class Committer: Sendable {
     init(_ log: any EventLog) { self.log = log }
   }
 
-  /// For how long the loop may block, at least; at most twice as long, on a processor that is free. Some tenths of it, as a rule.
+  /// For how long the loop may block, at least; at most twice as long, if a processor is free then. A commit takes some tenths of one.
   private static let checkMilliseconds = 5
   /// After so many checks at which it had not blocked, the thread sleeps until there is something to do.
-  private static let idleChecks = 20
-  /// Two appends within this time are the beginning of a load. One alone is not worth the checks.
-  private static let loadInterval = Interval.milliseconds(100)
+  private static let idleChecks = 4
+  /// Two appends within this time are the beginning of a load. Fewer save less than the checks cost.
+  private static let loadInterval = Interval.milliseconds(20)
 
   /// Who works is the loop, or not.
   let watchdog = LoopWatchdog()
@@ -131,7 +131,7 @@ final class Committer: Sendable {
   }
 
   /// Appends at once, on the loop's thread, between `beginBlocking` and `endBlocking`. Everything that was `put` must have been carried out and
-  /// told: who works would else wait for this, instead of checking how long it takes. The caller tells the core.
+  /// told: it would else be overtaken, and who works would wait for this, instead of checking how long it takes. The caller tells the core.
   func append(_ append: Append) throws(LogError) -> CommitOutcome {
     try writer.withLock { writer throws(LogError) in
       let outcome = try Self.append(append, writer!)

@@ -18,11 +18,11 @@ final class LoopWatchdog: Sendable {
 
   /// What came of a check.
   enum Verdict {
-    /// The loop has blocked since the last check, or does now, but not since then.
+    /// The loop began or ended to block after the last check.
     case active
-    /// It has not blocked since the last check.
+    /// It did not block at the last check, nor since.
     case idle
-    /// It has blocked since the last check: the caller is the loop now.
+    /// It blocked at the last check, and has not come back: the caller is the loop now.
     case takenOver
   }
 
@@ -63,7 +63,7 @@ final class LoopWatchdog: Sendable {
     state.bitwiseOr(Self.armed, ordering: .sequentiallyConsistent).newValue
   }
 
-  /// Takes over if the loop has blocked since the last check or longer: the time between two checks is what it is given.
+  /// Takes over if the loop blocks as it did at the last check: the time between two checks is what it is given.
   func check(since last: inout UInt64) -> Verdict {
     let found = state.load(ordering: .acquiring)
     defer { last = found }
@@ -75,7 +75,7 @@ final class LoopWatchdog: Sendable {
       ? .takenOver : .active
   }
 
-  /// The loop may block no more; false if it has, since the last check.
+  /// The loop may block no more; false if it blocks, or did so after the last check.
   func disarm(since last: UInt64) -> Bool {
     last & Self.blocks == 0
       && state.compareExchange(expected: last, desired: last & ~Self.armed, ordering: .sequentiallyConsistent).exchanged

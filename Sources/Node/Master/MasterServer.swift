@@ -82,12 +82,13 @@ public struct MasterServer: ~Copyable {
 
   /// Events of a commit that the loop appends itself, at most: writing more takes so long that it had better read and answer meanwhile.
   private static let ownEventsMax = 64
-  /// For how long nobody must have asked for anything but posts before the loop goes to the disk: who reads is not to wait for that.
+  /// For how long nobody must have asked for anything but posts (pings apart) before the loop goes to the disk: who reads one page after the
+  /// other is not to wait for that each time.
   private static let calm = Interval.milliseconds(10)
-  /// After a commit of its own that took longer than `ownCommitMax`, the loop leaves them to the commit thread for a while: a disk that is always
-  /// slow holds it up, for 10 ms each, for a sixth of the time at the most.
-  private static let ownCommitMax = Interval.milliseconds(5)
-  private static let ownCommitPause = Interval.milliseconds(50)
+  /// After a commit of its own that took longer than `ownCommitMax`, the loop leaves them to the commit thread for a while: a disk that is
+  /// always slower has it for a third of the time at the most, 10 ms before it is taken over and 20 ms of pause.
+  private static let ownCommitMax = Interval.milliseconds(2)
+  private static let ownCommitPause = Interval.milliseconds(20)
 
   private struct Sockets: ~Copyable {
     /// libzmq's I/O threads, as `SocketOption.affinity` names them.
@@ -344,9 +345,13 @@ public struct MasterServer: ~Copyable {
         }
         place.server.pointee.takeOutcome(outcome, of: append)
       } catch {
-        // The log can't be used any more; whoever is the loop now ends.
-        committer.report(error)
-        guard committer.watchdog.endBlocking(blocking) else { return .over }
+        // There is nothing to go on from: no more is ordered, which would rest on this.
+        if committer.watchdog.endBlocking(blocking) {
+          place.server.pointee.failure = error.explanation
+        } else {
+          committer.report(error)
+        }
+        return .over
       }
     }
     return .over
@@ -403,6 +408,7 @@ public struct MasterServer: ~Copyable {
   private mutating func takeOutcome(_ outcome: CommitOutcome, of append: Append) {
     attempt { server throws(ZMQError) in
       let now = Clock.now()
+      server.core.onTimers(at: now, into: &server.actions)
       server.onCommit(outcome, of: append.commits, at: now)
       // What has to be ordered anew goes to the other thread: there may be more to read first.
       server.core.flush(at: now, wall: Clock.wall(), into: &server.actions)
@@ -668,9 +674,10 @@ public struct MasterServer: ~Copyable {
   }
 
   /// Whether the loop appends this itself, at the end of its turn: if it is small, the log has nothing else to do, nothing is to
-  /// be pushed, and nobody is about who would wait for the disk without having to.
+  /// be pushed, and nobody is about who would wait for the disk without having to; and if the commit thread checks, and the disk is not slow.
   ///
-  /// A series' first append goes to the commit thread, behind what it may still have of the last series. When that is done, it has nothing of it.
+  /// A series' first append goes to the commit thread, behind what that may still have of earlier series. Once its outcome is known, there is
+  /// nothing left of them.
   private func mayAppendItself(_ append: Append) -> Bool {
     guard
       isTurnsEnd, append.events.count <= Self.ownEventsMax, core.awaitsOneCommit, append.series == orderedSeries,
