@@ -87,7 +87,7 @@ public struct MasterServer: ~Copyable {
   private static let calm = Interval.milliseconds(10)
   /// After a commit of its own that took longer than `ownCommitMax`, the loop leaves them to the commit thread for a while: a disk that is
   /// always slower has it for a third of the time at the most, 10 ms before it is taken over and 20 ms of pause.
-  private static let ownCommitMax = Interval.milliseconds(2)
+  private static let ownCommitMax = Interval.milliseconds(5)
   private static let ownCommitPause = Interval.milliseconds(20)
 
   private struct Sockets: ~Copyable {
