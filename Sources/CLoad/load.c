@@ -789,7 +789,8 @@ int load_run(const load_options *options, load_result *result) {
     snprintf(result->error, sizeof result->error, "libsodium does not start");
     return -1;
   }
-  uint32_t watchersMax = options->watchers ? options->watchers : 1;
+  // Every session that is given a topic watches it: plain libzmq's server gives the author one, too.
+  uint32_t watchersMax = options->protocol == LOAD_TINYSNS ? options->sessions + 1 : options->watchers + 1;
   struct load state = {
       .options = options,
       .result = result,

@@ -1,4 +1,4 @@
-// Those who touch the disk: one commits and catches up; one reads older posts, checkpoints, and keeps the derived tables.
+// What touches the disk: one thread commits and catches up, with or for the loop; one reads older posts, checkpoints, and keeps the derived tables.
 
 import CSpawn
 import Core

@@ -55,7 +55,8 @@ public struct MasterOptions: Sendable {
 /// A master server as a process.
 ///
 /// Five threads: this loop; a commit thread, which takes the loop's place should the disk hold it up (`LoopWatchdog`); a
-/// reader of older posts; one that hashes passwords; the gatekeeper. libzmq has six I/O threads of its own: one for the cluster, one for the clients' requests, and four share the updates
+/// reader of older posts; one that hashes passwords; the gatekeeper. libzmq has six I/O threads of its own: one for the cluster, one for
+/// the clients' requests, and four share the updates
 /// (a thread gets the connections when it has fewer than the others, so one that has requests, too, would get hardly any).
 /// A thousand clients that come at once, each with a handshake of half a millisecond, would else keep the beats
 /// waiting for so long that the router gives the master up, and they go on to the next. None of the six interrupts the loop, the one for
