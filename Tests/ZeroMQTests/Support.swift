@@ -50,8 +50,8 @@ func events(
   }
 }
 
-/// An ipc endpoint that nobody else uses.
-func uniqueIPCEndpoint() -> String { "ipc:///tmp/tinysns-test-\(UInt64.random(in: .min ... .max))" }
+/// An ipc endpoint that nobody else uses, and that is no file, which libzmq would leave (Linux's abstract names: unix(7)).
+func uniqueIPCEndpoint() -> String { "ipc://@tinysns-test-\(UInt64.random(in: .min ... .max))" }
 
 /// The endpoints that every kind of transport is tested with.
 func endpoint(_ transport: String) -> String {

@@ -40,6 +40,21 @@ struct BenchCompare: ParsableCommand {
 struct Comparison {
   static let parts = ["fanout", "post", "latency", "security", "timeline", "failover", "start", "storm", "idle"]
 
+  /// A case of the fan-out benchmark: how many watch, and how many posts are under way.
+  private struct FanOut: Hashable {
+    let watchers: Int
+    var inFlight = 10
+
+    /// What its figures' names begin with.
+    var name: String { inFlight == 10 ? "fanout \(watchers)" : "fanout \(watchers) in_flight=\(inFlight)" }
+  }
+
+  /// What a round measures: that with the goals twice.
+  private static let fanOuts = [
+    FanOut(watchers: 100), FanOut(watchers: 1_000), FanOut(watchers: 1_000, inFlight: 50), FanOut(watchers: 5_000),
+    FanOut(watchers: 1_000),
+  ]
+
   let runs: Int
   let seconds: Double
   let folder: String
@@ -91,7 +106,7 @@ struct Comparison {
       "About \(Int((estimate(parts) / 60).rounded(.up))) minutes.\n", to: STDERR_FILENO)
     for round in 1...runs {
       isReversed = round % 2 == 0
-      if parts.contains("fanout") { for watchers in [100, 1_000, 5_000] { fanout(watchers) } }
+      if parts.contains("fanout") { for fanOut in Self.fanOuts { measure(fanOut) } }
       attempt("fdatasync") { try $0.disk() }
       if parts.contains("post") { for count in [1, 50, 800] { post(count) } }
       if parts.contains("latency") { latency() }
@@ -102,7 +117,7 @@ struct Comparison {
     if parts.contains("start") { attempt("start") { try $0.start() } }
     if parts.contains("failover") { attempt("failover") { try $0.failover() } }
     if parts.contains("storm") { for _ in 1...storms { attempt("storm") { try $0.storm() } } }
-    if parts.contains("idle") { attempt("idle") { try $0.idle() } }
+    if parts.contains("idle") { for _ in 1...storms { attempt("idle") { try $0.idle() } } }
   }
 
   private func cluster(_ masters: Int = 1, security: Topology.Security = .none) throws -> BenchCluster {
@@ -117,15 +132,15 @@ struct Comparison {
     let storm = 20 * Double(storms)
     func time(_ part: String) -> Double {
       switch part {
-      case "fanout": round * 18
+      case "fanout": round * 6 * Double(Self.fanOuts.count)
       case "post": round * 9
       case "latency": round * 2
       case "security": round * 8 + 2 * (Double(securityKills) * 1.2 + storm)
-      case "timeline": round * 4 + Double(posts) / 30_000 + 30
+      case "timeline": round * 4 + Double(runs) * (Double(posts) / 60_000 + 40)
       case "start": 2 * Double(runs)
       case "failover": Double(kills) * 1.2
       case "storm": storm
-      case "idle": 45
+      case "idle": 60 * Double(storms)
       default: 0
       }
     }
@@ -138,20 +153,20 @@ struct Comparison {
 
   // MARK: Parts
 
-  private mutating func fanout(_ watchers: Int) {
+  private mutating func measure(_ fanOut: FanOut) {
     let seconds = seconds
     func plan(_ server: LoadPlan.Server, _ port: UInt16, pid: Int32 = 0) -> LoadPlan {
       var plan = LoadPlan(server: server, scenario: .fanout, port: port, label: "c")
-      plan.watchers = watchers
-      plan.inFlight = 10
+      plan.watchers = fanOut.watchers
+      plan.inFlight = fanOut.inFlight
       plan.seconds = seconds
       plan.serverPid = pid
       return plan
     }
     func note(_ report: LoadReport, _ name: String, _ me: inout Comparison) {
-      me.note("fanout \(watchers) \(name)", report.deliveryRate)
+      me.note("\(fanOut.name) \(name)", report.deliveryRate)
       me.note(
-        "fanout \(watchers) \(name) cpu",
+        "\(fanOut.name) \(name) cpu",
         (report.serverCPU + report.ownCPU) * 1e6 / Double(max(report.deliveries, 1)))
     }
     func ours(_ name: String, watchesAuthor: Bool) -> Measurement {
@@ -160,12 +175,12 @@ struct Comparison {
         { me in
           let cluster = try me.cluster()
           var plan = try cluster.plan(.fanout, label: Bench.freshLabel("f"), seconds: me.seconds)
-          plan.watchers = watchers
+          plan.watchers = fanOut.watchers
           plan.watchesAuthor = watchesAuthor
-          plan.inFlight = 10
+          plan.inFlight = fanOut.inFlight
           let report = try Bench.run(plan)
           note(report, name, &me)
-          me.note("fanout \(watchers) \(name) gaps", Double(report.gaps))
+          me.note("\(fanOut.name) \(name) gaps", Double(report.gaps))
         }
       )
     }
@@ -367,6 +382,7 @@ struct Comparison {
       try BenchTimeline.fill(cluster, posts: count, authors: authors)
       note("fill \(count)", Double(count) / Double((Clock.now() - started).milliseconds) * 1e3)
       note("memory \(count)", settledMemory(of: try cluster.available().pid))
+      for _ in 1..<runs { try memory(after: count) }
       // That one is between the two for its memory alone: whether that goes on growing.
       let isBetween = count == 100_000 && count < posts
       var reader = ""
@@ -441,6 +457,17 @@ struct Comparison {
         try FileManager.default.copyItem(atPath: "\(source)/\(file)", toPath: "\(target)/\(file)")
       }
     }
+  }
+
+  /// What a master has that was given so many posts, and once it has started anew.
+  private mutating func memory(after count: Int) throws {
+    let cluster = try cluster()
+    try BenchTimeline.fill(cluster, posts: count, authors: Bench.freshLabel("a"))
+    note("memory \(count)", settledMemory(of: try cluster.available().pid))
+    cluster.stop()
+    try cluster.start()
+    sleep(2)
+    note("memory \(count) fresh", ProcessFigures.memory(try cluster.available().pid))
   }
 
   /// What a process needs when the load is over: the derived tables are written behind the log, for half a minute perhaps, and only
@@ -551,18 +578,19 @@ struct Comparison {
       return "libzmq alone, with a file and fdatasync: \(BenchLine.short(theirs)) µs, "
         + String(format: "%.1f × (100,000 deliveries a second)", theirs / sync)
     }
-    for watchers in [100, 1_000, 5_000] {
-      let name = watchers.formatted(.number.grouping(.automatic).locale(Locale(identifier: "en_US")))
+    for (index, fanOut) in Self.fanOuts.enumerated() where Self.fanOuts.firstIndex(of: fanOut) == index {
+      let watchers = fanOut.watchers.formatted(.number.grouping(.automatic).locale(Locale(identifier: "en_US")))
+      let unit = "\(fanOut.inFlight) posts in flight, deliveries/s"
       let kinds: [(what: String, ours: String, peers: [(name: String, key: String, least: Double)])] = [
         (
-          "fan-out to \(name) watchers of one author, deliveries/s", "ours",
+          "fan-out to \(watchers) watchers of one author, \(unit)", "ours",
           [
             ("raw libzmq PUB, one topic", "zmq", 0.8), ("Redis PUBLISH, one channel", "redis", 1),
             ("NATS, one subject", "nats", 1),
           ]
         ),
         (
-          "fan-out to \(name) followers, a timeline and topic each, deliveries/s", "ours each",
+          "fan-out to \(watchers) followers, a timeline and topic each, \(unit)", "ours each",
           [
             ("raw libzmq PUB, a topic each", "zmq each", 0), ("raw libzmq PUB, one topic", "zmq", 0.8),
             ("Redis PUBLISH, one channel", "redis", 1), ("NATS, one subject", "nats", 1),
@@ -570,18 +598,18 @@ struct Comparison {
         ),
       ]
       for kind in kinds {
-        let time = median("fanout \(watchers) \(kind.ours) cpu")
+        let time = median("\(fanOut.name) \(kind.ours) cpu")
         for (index, peer) in kind.peers.enumerated() {
-          let theirTime = median("fanout \(watchers) \(peer.key) cpu")
+          let theirTime = median("\(fanOut.name) \(peer.key) cpu")
           let notes = [
             index > 0 ? nil : time.map(processorLimit),
             theirTime.map { "\(peer.name): \(BenchLine.short($0)) µs each" },
           ]
           rows.append(
             Row(
-              what: kind.what, goal: watchers == 1_000 && peer.least > 0 ? "≥ \(peer.least) ×" : "",
-              ours: median("fanout \(watchers) \(kind.ours)"), peer: peer.name,
-              theirs: median("fanout \(watchers) \(peer.key)"), holds: { $1 >= peer.least },
+              what: kind.what, goal: fanOut.watchers == 1_000 && peer.least > 0 ? "≥ \(peer.least) ×" : "",
+              ours: median("\(fanOut.name) \(kind.ours)"), peer: peer.name,
+              theirs: median("\(fanOut.name) \(peer.key)"), holds: { $1 >= peer.least },
               limit: notes.compactMap { $0 }.joined(separator: "; ")))
         }
       }

@@ -220,7 +220,8 @@ struct BenchIdle: ParsableCommand {
     commandName: "idle",
     abstract: "What a cluster costs that does nothing: processor time, memory, memory a connected client.")
   @OptionGroup var options: BenchOptions
-  @Option(help: "Connected clients that watch.") var clients = 1_000
+  @Option(help: "Connected clients that watch: a tenth of them first, and what the others cost besides is told.")
+  var clients = 1_000
 
   func run() throws {
     let count = max(options.masters, 8)
@@ -247,7 +248,7 @@ struct BenchIdle: ParsableCommand {
     guard clients > 0 else { return }
 
     Progress.show("idle: \(clients) clients")
-    let plan = try cluster.plan(.fanout, label: Bench.freshLabel("i"), seconds: 6)
+    let plan = try cluster.plan(.fanout, label: "", seconds: 4)
     let ours = try memoryOfClients(plan)
     Progress.show("idle: \(clients) clients of libzmq alone")
     let peer = try ZeroMQServer()
@@ -263,16 +264,25 @@ struct BenchIdle: ParsableCommand {
         ]))
   }
 
-  /// What the clients of a plan cost its server: KiB each, and MiB of the process with them.
+  /// What the clients of a plan cost its server: KiB each, and MiB of the process with them. What the process needs once it has any, code
+  /// above all, is no client's share: so this is the difference between many and a tenth of them.
   private func memoryOfClients(_ plan: LoadPlan) throws -> (each: Double, most: Double) {
+    let few = clients / 10
+    let before = few > 0 ? try memory(with: few, of: plan) : ProcessFigures.memory(plan.serverPid)
+    let most = try memory(with: clients, of: plan)
+    return ((most - before) / 1024 / Double(clients - few), most / 1_048_576)
+  }
+
+  /// The greatest memory of the plan's server, in bytes, while so many clients watch.
+  private func memory(with clients: Int, of plan: LoadPlan) throws -> Double {
     var plan = plan
+    plan.label = Bench.freshLabel("i")
     plan.watchers = clients
     plan.rate = 0.01
-    let before = ProcessFigures.memory(plan.serverPid)
     let sampler = MemorySampler(plan.serverPid)
+    defer { _ = sampler.stop() }
     _ = try Bench.run(plan)
-    let most = sampler.stop()
-    return ((most - before) / 1024 / Double(clients), most / 1_048_576)
+    return sampler.stop()
   }
 }
 
