@@ -25,6 +25,13 @@ struct BenchCompare: ParsableCommand {
   @Option(help: "Posts in the long log.") var posts = 1_000_000
   @Option(help: "Kills of the failover benchmark.") var kills = 100
 
+  func validate() throws {
+    guard runs > 0 else { throw ValidationError("--runs: at least 1") }
+    guard seconds > 0 else { throw ValidationError("--seconds: more than 0") }
+    guard posts >= 10_000 else { throw ValidationError("--posts: at least 10000, with which a long log is compared") }
+    guard kills > 0 else { throw ValidationError("--kills: at least 1") }
+  }
+
   func run() throws {
     var comparison = Comparison(
       runs: runs, seconds: seconds, folder: folder ?? FileManager.default.temporaryDirectory.path, posts: posts,
@@ -49,7 +56,7 @@ struct Comparison {
     var name: String { inFlight == 10 ? "fanout \(watchers)" : "fanout \(watchers) in_flight=\(inFlight)" }
   }
 
-  /// What a round measures: that with the goals twice.
+  /// What a round measures: what has a goal twice, the second time in the opposite order.
   private static let fanOuts = [
     FanOut(watchers: 100), FanOut(watchers: 1_000), FanOut(watchers: 1_000, inFlight: 50), FanOut(watchers: 5_000),
     FanOut(watchers: 1_000),
@@ -106,14 +113,24 @@ struct Comparison {
       "About \(Int((estimate(parts) / 60).rounded(.up))) minutes.\n", to: STDERR_FILENO)
     for round in 1...runs {
       isReversed = round % 2 == 0
-      if parts.contains("fanout") { for fanOut in Self.fanOuts { measure(fanOut) } }
+      if parts.contains("fanout") {
+        for (index, fanOut) in Self.fanOuts.enumerated() {
+          let isRepeat = Self.fanOuts.firstIndex(of: fanOut) != index
+          isReversed = (round % 2 == 0) != isRepeat
+          measure(fanOut)
+        }
+        isReversed = round % 2 == 0
+      }
       attempt("fdatasync") { try $0.disk() }
       if parts.contains("post") { for count in [1, 50, 800] { post(count) } }
       if parts.contains("latency") { latency() }
       if parts.contains("security") { for security in Self.securities { encrypted(security) } }
     }
     if parts.contains("security") { for security in Self.securities { encryptedLives(security) } }
-    if parts.contains("timeline") { attempt("timeline") { try $0.timeline() } }
+    if parts.contains("timeline") {
+      attempt("timeline") { try $0.timeline() }
+      memory()
+    }
     if parts.contains("start") { attempt("start") { try $0.start() } }
     if parts.contains("failover") { attempt("failover") { try $0.failover() } }
     if parts.contains("storm") { for _ in 1...storms { attempt("storm") { try $0.storm() } } }
@@ -133,10 +150,10 @@ struct Comparison {
     func time(_ part: String) -> Double {
       switch part {
       case "fanout": round * 6 * Double(Self.fanOuts.count)
-      case "post": round * 9
+      case "post": round * 12
       case "latency": round * 2
       case "security": round * 8 + 2 * (Double(securityKills) * 1.2 + storm)
-      case "timeline": round * 4 + Double(runs) * (Double(posts) / 60_000 + 40)
+      case "timeline": round * 4 + Double(runs) * (Double(posts) / 30_000 + 60)
       case "start": 2 * Double(runs)
       case "failover": Double(kills) * 1.2
       case "storm": storm
@@ -375,38 +392,30 @@ struct Comparison {
   /// minute than in another.
   private mutating func timeline() throws {
     var clusters: [(posts: Int, cluster: BenchCluster, reader: String)] = []
-    for count in Set([10_000, 100_000, posts]).sorted() where count <= posts {
+    for count in Set([10_000, posts]).sorted() {
       let cluster = try cluster()
       let authors = Bench.freshLabel("a")
       let started = Clock.now()
       try BenchTimeline.fill(cluster, posts: count, authors: authors)
       note("fill \(count)", Double(count) / Double((Clock.now() - started).milliseconds) * 1e3)
-      note("memory \(count)", settledMemory(of: try cluster.available().pid))
-      for _ in 1..<runs { try memory(after: count) }
-      // That one is between the two for its memory alone: whether that goes on growing.
-      let isBetween = count == 100_000 && count < posts
       var reader = ""
-      if !isBetween {
-        for _ in 1...runs {
-          var plan = try cluster.plan(.timeline, label: Bench.freshLabel("r"), seconds: seconds)
-          plan.followees = 1_000
-          plan.authors = authors
-          let report = try Bench.run(plan)
-          note("timeline \(count) p99", report.times[0]?.p99_us ?? 0)
-          note("timeline \(count) p50", report.times[0]?.p50_us ?? 0)
-          note("timeline \(count) cpu", report.serverCPU / Double(max(report.requests, 1)) * 1e6)
-          reader = plan.label + "-reader"
-        }
+      for _ in 1...runs {
+        var plan = try cluster.plan(.timeline, label: Bench.freshLabel("r"), seconds: seconds)
+        plan.followees = 1_000
+        plan.authors = authors
+        let report = try Bench.run(plan)
+        note("timeline \(count) p99", report.times[0]?.p99_us ?? 0)
+        note("timeline \(count) p50", report.times[0]?.p50_us ?? 0)
+        note("timeline \(count) cpu", report.serverCPU / Double(max(report.requests, 1)) * 1e6)
+        reader = plan.label + "-reader"
       }
-      for _ in 1...(isBetween ? 1 : runs) {
+      for _ in 1...runs where count == posts {
         cluster.stop()
         try cluster.start()
-        if count == posts { note("start long", Double(cluster.startTime!.nanoseconds) / 1e6) }
+        note("start long", Double(cluster.startTime!.nanoseconds) / 1e6)
       }
-      sleep(2)
-      note("memory \(count) fresh", ProcessFigures.memory(try cluster.available().pid))
       cluster.stop()
-      if !isBetween { clusters.append((count, cluster, reader)) }
+      clusters.append((count, cluster, reader))
     }
     for _ in 1...runs {
       for (count, cluster, reader) in clusters {
@@ -455,6 +464,15 @@ struct Comparison {
     private static func copy(from source: String, to target: String) throws {
       for file in files where FileManager.default.fileExists(atPath: "\(source)/\(file)") {
         try FileManager.default.copyItem(atPath: "\(source)/\(file)", toPath: "\(target)/\(file)")
+      }
+    }
+  }
+
+  /// Memory as the log grows. The length between the two shows whether it goes on growing.
+  private mutating func memory() {
+    for _ in 1...runs {
+      for count in Set([10_000, 100_000, posts]).sorted() where count <= posts {
+        attempt("memory with \(count) posts") { try $0.memory(after: count) }
       }
     }
   }
@@ -607,7 +625,7 @@ struct Comparison {
           ]
           rows.append(
             Row(
-              what: kind.what, goal: fanOut.watchers == 1_000 && peer.least > 0 ? "≥ \(peer.least) ×" : "",
+              what: kind.what, goal: fanOut == FanOut(watchers: 1_000) && peer.least > 0 ? "≥ \(peer.least) ×" : "",
               ours: median("\(fanOut.name) \(kind.ours)"), peer: peer.name,
               theirs: median("\(fanOut.name) \(peer.key)"), holds: { $1 >= peer.least },
               limit: notes.compactMap { $0 }.joined(separator: "; ")))
@@ -714,7 +732,7 @@ struct Comparison {
     for (what, key, unit) in [
       ("durable posts/s, 50 in flight", "post 50", ""), ("durable posts/s, 50 in flight, p50", "post 50 p50", "µs"),
       ("durable posts/s, 800 in flight", "post 800", ""), ("durable posts/s, 800 in flight, p50", "post 800 p50", "µs"),
-      ("fan-out to 1,000 followers, deliveries/s", "fanout", ""),
+      ("fan-out to 1,000 followers, 10 posts in flight, deliveries/s", "fanout", ""),
       ("post → follower at 1,000 posts/s, 100 watchers, p50", "latency p50", "µs"),
       ("post → follower at 1,000 posts/s, 100 watchers, p99", "latency p99", "µs"),
       ("failover, \(securityKills) × SIGKILL, p50", "failover p50", "µs"),
@@ -739,9 +757,15 @@ struct Comparison {
         "| \(row.what) | \(row.goal) | \(BenchLine.short(ours))\(unit) | \(row.peer) | "
           + "\(row.theirs.map { BenchLine.short($0) + unit } ?? "") | "
           + "\(row.theirs == nil ? "" : String(format: "%.2f", ratio)) | "
-          + "\(row.goal.isEmpty ? "" : row.holds(ours, ratio) ? "reached" : "**missed**") | \(row.limit) |")
+          + "\(verdict(on: row, ours, ratio)) | \(row.limit) |")
     }
     return lines.joined(separator: "\n")
+  }
+
+  /// Nothing without a goal, or without the peer that it names.
+  private func verdict(on row: Row, _ ours: Double, _ ratio: Double) -> String {
+    guard !row.goal.isEmpty, row.peer.isEmpty || row.theirs != nil else { return "" }
+    return row.holds(ours, ratio) ? "reached" : "**missed**"
   }
 
   private var spread: String {
@@ -764,7 +788,7 @@ struct Comparison {
       \(begin)
       ## Figures
 
-      \(machine). Medians of \(runs) runs of \(BenchLine.short(seconds)) s each, \
+      \(machine). Medians of \(runs) rounds, \(BenchLine.short(seconds)) s a measurement (how many there are of each is told below the table), \
       \(ISO8601DateFormatter().string(from: began).prefix(10)). Load average of the last minute at the end: \(load).
 
       \(table())

@@ -220,8 +220,15 @@ struct BenchIdle: ParsableCommand {
     commandName: "idle",
     abstract: "What a cluster costs that does nothing: processor time, memory, memory a connected client.")
   @OptionGroup var options: BenchOptions
-  @Option(help: "Connected clients that watch: a tenth of them first, and what the others cost besides is told.")
+  @Option(
+    help:
+      "Connected clients that watch, 10 at least or none; their memory is what is needed beyond that with a tenth of them."
+  )
   var clients = 1_000
+
+  func validate() throws {
+    guard clients == 0 || clients >= 10 else { throw ValidationError("--clients: at least 10, or 0 for none") }
+  }
 
   func run() throws {
     let count = max(options.masters, 8)
@@ -265,10 +272,11 @@ struct BenchIdle: ParsableCommand {
   }
 
   /// What the clients of a plan cost its server: KiB each, and MiB of the process with them. What the process needs once it has any, code
-  /// above all, is no client's share: so this is the difference between many and a tenth of them.
+  /// above all, is no client's share: so this is how much greater its greatest memory is with all of them than with a tenth of them before.
+  /// Those are gone by then; a master still knows their accounts, which counts as the others' memory.
   private func memoryOfClients(_ plan: LoadPlan) throws -> (each: Double, most: Double) {
     let few = clients / 10
-    let before = few > 0 ? try memory(with: few, of: plan) : ProcessFigures.memory(plan.serverPid)
+    let before = try memory(with: few, of: plan)
     let most = try memory(with: clients, of: plan)
     return ((most - before) / 1024 / Double(clients - few), most / 1_048_576)
   }
