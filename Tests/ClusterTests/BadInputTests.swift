@@ -84,6 +84,12 @@ extension RealProcesses {
         for number in 1...30 where number.isMultiple(of: 10) { try await cluster.post("alice", "post \(number)") }
         try await cluster.run("down")
         let file = cluster.state + "/log.db"
+        // Masters that close the log at the same moment leave all of it in its WAL, which the next start would read instead of the file.
+        for _ in 1...10 where FileManager.default.fileExists(atPath: file + "-wal") {
+          try await cluster.start()
+          try await cluster.run("down")
+        }
+        try #require(!FileManager.default.fileExists(atPath: file + "-wal"))
         let intact = try Data(contentsOf: URL(fileURLWithPath: file))
         for garbage in [
           Data("this is no database, it is a letter to a friend\n".utf8),
