@@ -101,6 +101,8 @@ public final class MemoryLog: EventLog {
   /// Everything is in its place at once.
   public func takeCheckpointDue() -> Bool { false }
   public func checkpoint() throws(LogError) { try check() }
+
+  public func prepare() throws(LogError) { try check() }
   public func releaseMemory() {}
 
   /// Writes `events` without syncing them. Nobody reads them yet, and a power cut may lose them.

@@ -18,22 +18,25 @@ final class LogFile {
   let path: String
   private let file: DatabaseFile
   private let turnstile: Turnstile
+  /// Held by whoever creates the file, or gives its WAL its length.
+  private let creation: FileLock
   private let wal: WALWatch
   private var writer = EventWriter()
 
   init(folder: String, options: SQLiteLog.Options) throws(LogError) {
     path = folder + "/log.db"
     turnstile = try Turnstile(folder: folder)
+    creation = try FileLock(path: folder + "/log.create.lock")
     wal = WALWatch(due: options.checkpointPages, limit: 4 * options.checkpointPages)
     let opening = DatabaseFile.Options(
       synchronous: "FULL", checkpointPages: 0, cacheKiB: 512, pagesMax: options.pagesMax)
     var file: DatabaseFile
     if (sizeOfFile(path) ?? 0) == 0 {
-      file = try Self.create(folder: folder, path: path, options: opening)
+      file = try Self.create(folder: folder, path: path, options: opening, creation)
     } else {
       file = try DatabaseFile(path: path, options: opening)
       // Whoever was creating it may have died half-way.
-      if try file.isEmpty() { file = try Self.create(folder: folder, path: path, options: opening) }
+      if try file.isEmpty() { file = try Self.create(folder: folder, path: path, options: opening, creation) }
     }
     self.file = file
     let (application, version) = try file.identity()
@@ -70,9 +73,8 @@ final class LogFile {
 
   /// Creates the file, unless another process is faster.
   private static func create(
-    folder: String, path: String, options: DatabaseFile.Options
+    folder: String, path: String, options: DatabaseFile.Options, _ creation: FileLock
   ) throws(LogError) -> DatabaseFile {
-    let creation = try FileLock(path: folder + "/log.create.lock")
     try creation.lock()
     defer { creation.unlock() }
     if sizeOfFile(path) == nil {
@@ -141,16 +143,45 @@ final class LogFile {
   /// Moves the WAL into the database: most of it while others append, and the rest while nobody does, without which it would never be
   /// done, and the WAL would grow for as long as somebody appends.
   func checkpoint() throws(LogError) {
-    let isDone = try file.access { database in
-      if try database.moveWAL() { return true }
+    try file.access { database in
+      try database.moveWAL()
       // SQLite syncs what it has moved when nothing is left to move: in the turn, while all wait.
       try database.syncFile()
-      return false
     }
-    guard !isDone, try turnstile.enter(within: Self.turnNanoseconds) else { return }
+    // That all was moved which was there when SQLite looked does not mean that all is moved now: only in the turn can that be told.
+    guard try turnstile.enter(within: Self.turnNanoseconds) else { return }
     defer { turnstile.leave(reserving: false) }
-    _ = try file.access { try $0.moveWAL() }
+    try file.access { try $0.moveWAL() }
   }
+
+  /// Gives a WAL that is new the length which it has at its first checkpoint: a commit that makes the file longer has the file system
+  /// write down the new length, too, before it is synced. (PostgreSQL does the same to its WAL, `wal_init_zero`.) Does nothing where that would
+  /// take a noticeable part of what is free on the disk, or if another process is at it.
+  ///
+  /// SQLite reads a WAL up to the first frame that is none, and zeros are none. They are appended to the file, wherever it ends at
+  /// that moment, so that they never take the place of what others write.
+  func lengthenWAL() throws(LogError) {
+    let path = path + "-wal"
+    let wanted = wal.due * Self.frameBytes
+    guard let size = sizeOfFile(path), size < wanted, let free = bytesFree(at: path), free / 100 > wanted,
+      try creation.tryLock()
+    else { return }
+    defer { creation.unlock() }
+    // As in `syncWAL`, no lock is lost by the close.
+    let descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
+    guard descriptor >= 0 else { throw LogError(path: path, doing: "open", errno: errno) }
+    defer { close(descriptor) }
+    let zeros = [UInt8](repeating: 0, count: 1 << 20)
+    while let size = sizeOfFile(path), size < wanted {
+      guard write(descriptor, zeros, min(zeros.count, wanted - size)) > 0 else {
+        throw LogError(path: path, doing: "lengthen", errno: errno)
+      }
+    }
+    guard fdatasync(descriptor) == 0 else { throw LogError(path: path, doing: "sync", errno: errno) }
+  }
+
+  /// A page of 4 KiB in the WAL, with its header.
+  private static let frameBytes = 4_120
 
   /// How long a checkpoint waits for its turn. Whoever reads waits for the checkpoint, and somebody may be frozen in his turn.
   private static let turnNanoseconds: Int64 = 100_000_000
@@ -344,7 +375,7 @@ final class LogFile {
 
 /// How long the WAL has become, as each commit of a connection tells.
 private final class WALWatch {
-  private let due: Int
+  let due: Int
   private let limit: Int
   private var pages = 0
   /// The length at which the next checkpoint is due. A reader may keep one from moving anything.
@@ -380,12 +411,9 @@ private final class WALWatch {
 }
 
 extension Database {
-  /// Moves into the database what of its WAL nobody reads any more, or does nothing if somebody else is at it. Whether all has been moved.
-  fileprivate func moveWAL() throws -> Bool {
-    var all: Int32 = 0
-    var moved: Int32 = 0
-    try check(sqlite3_wal_checkpoint_v2(sqliteConnection, "main", SQLITE_CHECKPOINT_PASSIVE, &all, &moved))
-    return all == moved
+  /// Moves into the database what of its WAL nobody reads any more, or does nothing if somebody else is at it.
+  fileprivate func moveWAL() throws {
+    try check(sqlite3_wal_checkpoint_v2(sqliteConnection, "main", SQLITE_CHECKPOINT_PASSIVE, nil, nil))
   }
 
   /// Syncs the database's file, through SQLite's own handle: closing another drops its locks.
@@ -407,6 +435,14 @@ extension Database {
 func sizeOfFile(_ path: String) -> Int? {
   var status = stat()
   return stat(path, &status) == 0 ? Int(status.st_size) : nil
+}
+
+/// What an ordinary user may still write to the file system that has this file, in bytes; nil if it can't be told.
+private func bytesFree(at path: String) -> Int? {
+  var status = statvfs()
+  guard statvfs(path, &status) == 0 else { return nil }
+  let (bytes, isMore) = status.f_bavail.multipliedReportingOverflow(by: status.f_frsize)
+  return isMore ? .max : Int(clamping: bytes)
 }
 
 extension Array where Element: Comparable {

@@ -11,7 +11,7 @@ public final class SQLiteLog: EventLog {
   public struct Options: Sendable {
     /// The WAL's length, in pages of 4 KiB, at which it is to be moved into the database (`takeCheckpointDue`). If nobody does, the commit
     /// does that finds it four times as long, and takes tens of milliseconds for it.
-    public var checkpointPages = 1_000
+    public var checkpointPages = 2_000
     /// For tests: the log is full at this many pages.
     public var pagesMax: Int?
 
@@ -59,6 +59,8 @@ public final class SQLiteLog: EventLog {
   /// Moves the WAL into the database, so that it begins anew with the next commit. For the end of it a turn to append is taken, if there is one
   /// within 0.1 s; what is missed then, the next checkpoint does.
   public func checkpoint() throws(LogError) { try log.checkpoint() }
+
+  public func prepare() throws(LogError) { try log.lengthenWAL() }
 
   public func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {
     try log.read(after: position, limit: limit)

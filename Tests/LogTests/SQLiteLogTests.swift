@@ -4,6 +4,7 @@ import Foundation
 import GRDB
 import Log
 import Model
+import Synchronization
 import Testing
 
 @testable import SQLiteLog
@@ -445,6 +446,88 @@ import Testing
       count += 1
     }
     #expect(count > 5 && largest < 60)
+  }
+
+  /// How often the WAL has begun anew, which stands in its header (sqlite.org/walformat.html).
+  private func beginningsOfTheWAL() throws -> UInt32 {
+    let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: path("log.db-wal")))
+    defer { try? file.close() }
+    let header = try #require(try file.read(upToCount: 16))
+    return header.dropFirst(12).reduce(0) { $0 << 8 | UInt32($1) }
+  }
+
+  /// What is appended while the WAL is being moved must not keep it from ever beginning anew.
+  @Test func theWALBeginsAnewAlthoughSomebodyAppends() throws {
+    let progress = Mutex((appended: 0, isOver: false))
+    let done = DispatchSemaphore(value: 0)
+    let (folder, event) = (folder.path, history.events[0])
+    Thread.detachNewThread {
+      defer { done.signal() }
+      guard let log = try? SQLiteLog(folder: folder) else { return }
+      var head = EventID.zero
+      while !progress.withLock({ $0.isOver }) {
+        var next = event
+        next.id = head.next
+        guard (try? log.append([next], after: head)) == .appended else { return }
+        head = next.id
+        progress.withLock { $0.appended += 1 }
+      }
+    }
+    /// Waits until so many have been appended.
+    func wait(for count: Int) throws {
+      let deadline = ContinuousClock.now + .seconds(20)
+      while progress.withLock({ $0.appended }) < count {
+        try #require(ContinuousClock.now < deadline, "nobody appends")
+        usleep(100)
+      }
+    }
+    defer {
+      progress.withLock { $0.isOver = true }
+      done.wait()
+    }
+    try wait(for: 100)
+    let log = try SQLiteLog(folder: folder)
+    var beginnings = 0
+    let rounds = 10
+    for _ in 1...rounds {
+      let before = try beginningsOfTheWAL()
+      try log.checkpoint()
+      try wait(for: progress.withLock { $0.appended } + 100)
+      if try beginningsOfTheWAL() > before { beginnings += 1 }
+    }
+    // One or the other may have had to wait for its turn for too long.
+    #expect(beginnings >= rounds - 2)
+  }
+
+  /// The WAL has its length from the start, whatever others write meanwhile, and what is read from it is what was written, also by who
+  /// finds it as it is after a crash.
+  @Test func aNewWALIsAsLongAsItWillBe() throws {
+    let log = try SQLiteLog(folder: folder.path)
+    let other = try SQLiteLog(folder: folder.path)
+    #expect(try log.append(Array(history.events[..<50]), after: .zero) == .appended)
+    try other.prepare()
+    let length = SQLiteLog.Options().checkpointPages * 4_120
+    #expect(sizeOfFile(path("log.db-wal")) == length)
+    #expect(try log.append(Array(history.events[50...]), after: EventID(50)) == .appended)
+    try log.prepare()
+    #expect(sizeOfFile(path("log.db-wal")) == length)
+    #expect(try other.read(after: .zero, limit: 1_000) == history.events)
+
+    let copy = try TemporaryFolder()
+    for name in ["log.db", "log.db-wal"] {
+      try FileManager.default.copyItem(atPath: path(name), toPath: copy.path + "/" + name)
+    }
+    #expect(try SQLiteLog(folder: copy.path).read(after: .zero, limit: 1_000) == history.events)
+  }
+
+  /// Nobody has appended anything yet.
+  @Test func anEmptyWALCanBeAsLongToo() throws {
+    try SQLiteLog(folder: folder.path).prepare()
+    let log = try SQLiteLog(folder: folder.path)
+    try log.prepare()
+    #expect(sizeOfFile(path("log.db-wal")) == SQLiteLog.Options().checkpointPages * 4_120)
+    try log.append(history)
+    #expect(try SQLiteLog(folder: folder.path).read(after: .zero, limit: 1_000) == history.events)
   }
 
   /// An idle master must not make one checkpoint after the other.

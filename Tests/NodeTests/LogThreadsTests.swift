@@ -35,12 +35,14 @@ import Testing
     private let reads: Gate?
     /// The same of each append.
     private let appends: Gate?
+    private let checkpointFailure: LogError?
     private var hasAppended = false
 
-    init(_ made: DispatchSemaphore, reads: Gate? = nil, appends: Gate? = nil) {
+    init(_ made: DispatchSemaphore, reads: Gate? = nil, appends: Gate? = nil, checkpointFailure: LogError? = nil) {
       self.made = made
       self.reads = reads
       self.appends = appends
+      self.checkpointFailure = checkpointFailure
     }
 
     func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult {
@@ -56,7 +58,11 @@ import Testing
       return hasAppended
     }
 
-    func checkpoint() throws(LogError) { made.signal() }
+    func checkpoint() throws(LogError) {
+      made.signal()
+      if let checkpointFailure { throw checkpointFailure }
+    }
+    func prepare() throws(LogError) {}
     func releaseMemory() { log.releaseMemory() }
     func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {
       try log.read(after: position, limit: limit)
@@ -115,6 +121,20 @@ import Testing
     thread.join()
     reader.close()
     #expect(try outcomes(2, results) == [.appended, .appended])
+  }
+
+  @Test func aCheckpointThatFailsIsTold() throws {
+    let results = Mailbox<LogResult>()
+    let reader = ReaderThread(
+      open: { Probe(DispatchSemaphore(value: 0), checkpointFailure: .full("no room")) }, results: results)
+    reader.checkpoint()
+    let told = try #require(results.takeAll(waitingAtMost: 20_000)?.first)
+    guard case .checkpointFailed(let reason) = told else {
+      Issue.record("\(told) was told")
+      return
+    }
+    #expect(reason == "disk full (no room)")
+    reader.close()
   }
 
   /// The loop appends itself, and the disk hangs: who committed until then is the loop, and who comes back commits.

@@ -20,6 +20,8 @@ enum LogResult: Sendable {
   case caughtUp(ReadOutcome<[Event]>, more: Bool)
   case read(ReadID, ReadOutcome<[StoredPost]>, more: Bool)
   case lookedUp(ReadOutcome<[RequestID: EventID]>)
+  /// What was appended could not be moved to its place: nothing is lost, but the log grows where it should not.
+  case checkpointFailed(String)
   /// The log can't be used at all: the process ends.
   case unusable(String)
 }
@@ -315,6 +317,7 @@ final class ReaderThread: Sendable {
       results.put(.unusable(error.explanation))
       return
     }
+    try? log.prepare()
     var isBehind = true
     var isIndexing = false
     var lastIndexed = Clock.now()
@@ -333,7 +336,7 @@ final class ReaderThread: Sendable {
           // What is asked for from now on is for the next one. Should this one fail, that is tried when the log has grown by a quarter; no
           // commit fails because of it.
           awaitsCheckpoint.clear()
-          try? log.checkpoint()
+          do throws(LogError) { try log.checkpoint() } catch { results.put(.checkpointFailed(error.explanation)) }
         case .grown: break
         }
       }

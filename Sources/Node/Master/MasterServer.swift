@@ -455,6 +455,7 @@ public struct MasterServer: ~Copyable {
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
       case .lookedUp(let outcome): core.onLookUp(outcome, into: &actions)
       case .password(let id, let outcome): core.onPassword(id, outcome, at: now, into: &actions)
+      case .checkpointFailed(let reason): warn("the log's WAL can't be moved into it: \(reason)", at: now)
       case .unusable(let reason):
         failure = reason
         return
@@ -605,7 +606,7 @@ public struct MasterServer: ~Copyable {
 
   private mutating func warn(_ text: String, at now: Instant) {
     let (isAdmitted, heldBack) = complaints.admit(text, at: now)
-    if heldBack > 0 { logger.warning("\(heldBack) more bad messages and connections in the minute before") }
+    if heldBack > 0 { logger.warning("\(heldBack) more such warnings in the minute before") }
     if isAdmitted { logger.warning("\(text)") }
   }
 

@@ -176,7 +176,7 @@ public struct RouterServer: ~Copyable {
 
   private mutating func warn(_ text: String, at now: Instant) {
     let (isAdmitted, heldBack) = complaints.admit(text, at: now)
-    if heldBack > 0 { log.warning("\(heldBack) more bad messages and connections in the minute before") }
+    if heldBack > 0 { log.warning("\(heldBack) more such warnings in the minute before") }
     if isAdmitted { log.warning("\(text)") }
   }
 
