@@ -48,7 +48,7 @@ public protocol EventLog: AnyObject {
   /// Moves what was appended to its place. Takes a while, during which other instances append, but for a moment at its end.
   func checkpoint() throws(LogError)
 
-  /// Does beforehand what would else make the first appends to a new log slower. Not needed for anything else; after an error all is as before.
+  /// Does beforehand what would else make the first appends to a new log slower. Not needed for anything else, nor does an error matter.
   func prepare() throws(LogError)
 
   /// Up to `limit` events after `position`, ascending and contiguous; empty at the head.

@@ -20,6 +20,8 @@ final class LogFile {
   private let turnstile: Turnstile
   /// Held by whoever creates the file, or gives its WAL its length.
   private let creation: FileLock
+  /// Held by whoever checkpoints.
+  private let checkpointing: FileLock
   private let wal: WALWatch
   private var writer = EventWriter()
 
@@ -27,6 +29,7 @@ final class LogFile {
     path = folder + "/log.db"
     turnstile = try Turnstile(folder: folder)
     creation = try FileLock(path: folder + "/log.create.lock")
+    checkpointing = try FileLock(path: folder + "/log.checkpoint.lock")
     wal = WALWatch(due: options.checkpointPages, limit: 4 * options.checkpointPages)
     let opening = DatabaseFile.Options(
       synchronous: "FULL", checkpointPages: 0, cacheKiB: 512, pagesMax: options.pagesMax)
@@ -57,6 +60,8 @@ final class LogFile {
   /// Makes an older log one of this version, unless another process is faster. From here on, programs that can't read all of it keep their hands
   /// off.
   private func upgrade() throws(LogError) {
+    try turnstile.enter()
+    defer { turnstile.leave(reserving: false) }
     try file.access { database in
       try database.writing {
         if try !database.tableExists(EventRow.table) {
@@ -124,6 +129,7 @@ final class LogFile {
         }
         try self.writer.insert(events, into: database)
         try database.rows("COMMIT").run()
+        self.moveWALThatIsTooLong(in: database)
         return true
       }
       return isBehind ? .behind : .appended
@@ -135,14 +141,29 @@ final class LogFile {
     }
   }
 
+  /// In the turn, after a commit. Should it fail, the commit has not: the next one tries again.
+  private func moveWALThatIsTooLong(in database: Database) {
+    guard wal.isTooLong, (try? checkpointing.tryLock()) == true else { return }
+    defer { checkpointing.unlock() }
+    try? database.moveWAL()
+  }
+
   // MARK: The WAL
 
   /// Whether the WAL was too long after this instance's last commit, and has grown by a quarter since that was last said.
   func takeCheckpointDue() -> Bool { wal.takeDue() }
 
   /// Moves the WAL into the database: most of it while others append, and the rest while nobody does, without which it would never be
-  /// done, and the WAL would grow for as long as somebody appends.
+  /// done, and the WAL would grow for as long as somebody appends. Does nothing if another process is at it, or if it gets no turn.
+  ///
+  /// All checkpoints of the log are made in a turn or by the holder of `checkpointing`, beside nobody else, and beside appends only while there
+  /// is something in the WAL that has not been moved. For SQLite before 3.51.3 has a fault (sqlite.org/wal.html#walresetbug): if the WAL begins anew just when
+  /// a checkpoint has begun, which it does with the first commit after all was moved, that checkpoint takes the new frames for moved, and
+  /// they are lost.
   func checkpoint() throws(LogError) {
+    guard try checkpointing.tryLock() else { return }
+    defer { checkpointing.unlock() }
+    guard try beginCheckpoint() else { return }
     try file.access { database in
       try database.moveWAL()
       // SQLite syncs what it has moved when nothing is left to move: in the turn, while all wait.
@@ -154,6 +175,23 @@ final class LogFile {
     try file.access { try $0.moveWAL() }
   }
 
+  /// Puts something into the WAL that has not been moved: a page that stays as it is. From here on only whoever checkpoints can bring it about that
+  /// all is moved. Whether what is there can be moved beside appends now.
+  private func beginCheckpoint() throws(LogError) -> Bool {
+    guard try turnstile.enter(within: Self.turnNanoseconds) else { return false }
+    defer { turnstile.leave(reserving: false) }
+    do {
+      try file.access { database in
+        try database.writing { try database.execute(sql: "PRAGMA user_version = \(Self.version)") }
+      }
+      return true
+    } catch .full {
+      // Not even a page: then all that is there is moved in the turn, and the WAL can begin anew where it is.
+      try file.access { try $0.moveWAL() }
+      return false
+    }
+  }
+
   /// Gives a WAL that is new the length which it has at its first checkpoint: a commit that makes the file longer has the file system
   /// write down the new length, too, before it is synced. (PostgreSQL does the same to its WAL, `wal_init_zero`.) Does nothing where that would
   /// take a noticeable part of what is free on the disk, or if another process is at it.
@@ -162,7 +200,7 @@ final class LogFile {
   /// that moment, so that they never take the place of what others write.
   func lengthenWAL() throws(LogError) {
     let path = path + "-wal"
-    let wanted = wal.due * Self.frameBytes
+    let wanted = Self.walHeaderBytes + wal.due * Self.frameBytes
     guard let size = sizeOfFile(path), size < wanted, let free = bytesFree(at: path), free / 100 > wanted,
       try creation.tryLock()
     else { return }
@@ -172,14 +210,16 @@ final class LogFile {
     guard descriptor >= 0 else { throw LogError(path: path, doing: "open", errno: errno) }
     defer { close(descriptor) }
     let zeros = [UInt8](repeating: 0, count: 1 << 20)
-    while let size = sizeOfFile(path), size < wanted {
-      guard write(descriptor, zeros, min(zeros.count, wanted - size)) > 0 else {
+    var status = stat()
+    while fstat(descriptor, &status) == 0, status.st_size < wanted {
+      guard write(descriptor, zeros, min(zeros.count, wanted - Int(status.st_size))) > 0 else {
         throw LogError(path: path, doing: "lengthen", errno: errno)
       }
     }
     guard fdatasync(descriptor) == 0 else { throw LogError(path: path, doing: "sync", errno: errno) }
   }
 
+  private static let walHeaderBytes = 32
   /// A page of 4 KiB in the WAL, with its header.
   private static let frameBytes = 4_120
 
@@ -394,40 +434,45 @@ private final class WALWatch {
     return true
   }
 
-  /// Has the connection's commits told. They checkpoint themselves from `limit` on. The watch must outlive the connection's last commit.
+  /// Whether the connection's last commit should have checkpointed, since nobody else has.
+  var isTooLong: Bool { pages >= limit }
+
+  /// Has the connection's commits told. The watch must outlive the connection's last commit.
   func watch(_ database: Database) {
     sqlite3_wal_hook(
       database.sqliteConnection,
-      { context, connection, name, pages in
-        let watch = Unmanaged<WALWatch>.fromOpaque(context!).takeUnretainedValue()
-        watch.pages = Int(pages)
-        // Should it fail, the commit has not: the next one tries again.
-        if watch.pages >= watch.limit {
-          sqlite3_wal_checkpoint_v2(connection, name, SQLITE_CHECKPOINT_PASSIVE, nil, nil)
-        }
+      { context, _, _, pages in
+        Unmanaged<WALWatch>.fromOpaque(context!).takeUnretainedValue().pages = Int(pages)
         return SQLITE_OK
       }, Unmanaged.passUnretained(self).toOpaque())
   }
 }
 
 extension Database {
-  /// Moves into the database what of its WAL nobody reads any more, or does nothing if somebody else is at it.
+  /// Moves into the database what of its WAL nobody reads any more.
   fileprivate func moveWAL() throws {
-    try check(sqlite3_wal_checkpoint_v2(sqliteConnection, "main", SQLITE_CHECKPOINT_PASSIVE, nil, nil))
+    let code = sqlite3_wal_checkpoint_v2(sqliteConnection, "main", SQLITE_CHECKPOINT_PASSIVE, nil, nil)
+    guard code == SQLITE_OK || code & 0xff == SQLITE_BUSY else {
+      throw DatabaseError(
+        resultCode: ResultCode(rawValue: code), message: String(cString: sqlite3_errmsg(sqliteConnection)))
+    }
   }
 
   /// Syncs the database's file, through SQLite's own handle: closing another drops its locks.
   fileprivate func syncFile() throws {
     var file: UnsafeMutablePointer<sqlite3_file>?
-    try check(sqlite3_file_control(sqliteConnection, "main", SQLITE_FCNTL_FILE_POINTER, &file))
-    if let file, let methods = file.pointee.pMethods { try check(methods.pointee.xSync(file, SQLITE_SYNC_NORMAL)) }
-  }
-
-  private func check(_ code: Int32) throws {
-    guard code == SQLITE_OK || code == SQLITE_BUSY else {
-      throw DatabaseError(
-        resultCode: ResultCode(rawValue: code), message: String(cString: sqlite3_errmsg(sqliteConnection)))
+    guard sqlite3_file_control(sqliteConnection, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK,
+      let file, let methods = file.pointee.pMethods
+    else { return }
+    let code = methods.pointee.xSync(file, SQLITE_SYNC_NORMAL)
+    guard code != SQLITE_OK else { return }
+    var errno: Int32 = 0
+    if methods.pointee.xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &errno) == SQLITE_OK, errno != 0 {
+      throw LogError(
+        path: sqlite3_db_filename(sqliteConnection, "main").map { String(cString: $0) } ?? "", doing: "sync",
+        errno: errno)
     }
+    throw DatabaseError(resultCode: ResultCode(rawValue: code), message: String(cString: sqlite3_errstr(code)))
   }
 }
 

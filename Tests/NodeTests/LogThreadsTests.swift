@@ -127,6 +127,7 @@ import Testing
     let results = Mailbox<LogResult>()
     let reader = ReaderThread(
       open: { Probe(DispatchSemaphore(value: 0), checkpointFailure: .full("no room")) }, results: results)
+    defer { reader.close() }
     reader.checkpoint()
     let told = try #require(results.takeAll(waitingAtMost: 20_000)?.first)
     guard case .checkpointFailed(let reason) = told else {
@@ -134,7 +135,6 @@ import Testing
       return
     }
     #expect(reason == "disk full (no room)")
-    reader.close()
   }
 
   /// The loop appends itself, and the disk hangs: who committed until then is the loop, and who comes back commits.

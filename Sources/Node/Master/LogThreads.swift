@@ -20,7 +20,7 @@ enum LogResult: Sendable {
   case caughtUp(ReadOutcome<[Event]>, more: Bool)
   case read(ReadID, ReadOutcome<[StoredPost]>, more: Bool)
   case lookedUp(ReadOutcome<[RequestID: EventID]>)
-  /// What was appended could not be moved to its place: nothing is lost, but the log grows where it should not.
+  /// What was appended could not be moved to its place: the log grows where it should not.
   case checkpointFailed(String)
   /// The log can't be used at all: the process ends.
   case unusable(String)

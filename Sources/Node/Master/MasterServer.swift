@@ -455,7 +455,8 @@ public struct MasterServer: ~Copyable {
       case .read(let id, let outcome, let more): core.onRead(id, outcome, more: more, into: &actions)
       case .lookedUp(let outcome): core.onLookUp(outcome, into: &actions)
       case .password(let id, let outcome): core.onPassword(id, outcome, at: now, into: &actions)
-      case .checkpointFailed(let reason): warn("the log's WAL can't be moved into it: \(reason)", at: now)
+      case .checkpointFailed(let reason):
+        warn("a checkpoint of the log failed and will be tried again: \(reason)", at: now)
       case .unusable(let reason):
         failure = reason
         return

@@ -58,6 +58,7 @@ let checkpointedOften = {
 func appendForever(folder: String, size: Int) throws {
   let log = try SQLiteLog(folder: folder, options: checkpointedOften)
   let checkpointer = Checkpointer(folder: folder)
+  try log.prepare()
   var head = try log.head()
   while true {
     guard try log.append(batch(after: head, size, text: "a post"), after: head) == .appended else {
@@ -75,6 +76,7 @@ func compete(folder: String, until end: EventID) throws {
   var head = try log.head()
   say("ready")
   _ = readLine()
+  try log.prepare()
   var appended = 0
   var behind = 0
   while head < end {
