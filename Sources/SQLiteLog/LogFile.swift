@@ -156,10 +156,9 @@ final class LogFile {
   /// Moves the WAL into the database: most of it while others append, and the rest while nobody does, without which it would never be
   /// done, and the WAL would grow for as long as somebody appends. Does nothing if another process is at it, or if it gets no turn.
   ///
-  /// All checkpoints of the log are made in a turn or by the holder of `checkpointing`, beside nobody else, and beside appends only while there
-  /// is something in the WAL that has not been moved. For SQLite before 3.51.3 has a fault (sqlite.org/wal.html#walresetbug): if the WAL begins anew just when
-  /// a checkpoint has begun, which it does with the first commit after all was moved, that checkpoint takes the new frames for moved, and
-  /// they are lost.
+  /// Whoever checkpoints holds `checkpointing`, and does it in a turn, or while something in the WAL has not been moved. For SQLite before 3.51.3 has a
+  /// fault (sqlite.org/wal.html#walresetbug): once all is moved, the WAL begins anew with the next commit, and a checkpoint that has begun just
+  /// before takes the new frames for moved, so that they are lost.
   func checkpoint() throws(LogError) {
     guard try checkpointing.tryLock() else { return }
     defer { checkpointing.unlock() }
@@ -175,8 +174,8 @@ final class LogFile {
     try file.access { try $0.moveWAL() }
   }
 
-  /// Puts something into the WAL that has not been moved: a page that stays as it is. From here on only whoever checkpoints can bring it about that
-  /// all is moved. Whether what is there can be moved beside appends now.
+  /// Puts something into the WAL that has not been moved: a page that stays as it is. From here on only the caller can bring it about that all is
+  /// moved. Whether that is to be done beside appends now.
   private func beginCheckpoint() throws(LogError) -> Bool {
     guard try turnstile.enter(within: Self.turnNanoseconds) else { return false }
     defer { turnstile.leave(reserving: false) }
