@@ -208,7 +208,7 @@ final class LogFile {
     let descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
     guard descriptor >= 0 else { throw LogError(path: path, doing: "open", errno: errno) }
     defer { close(descriptor) }
-    let zeros = [UInt8](repeating: 0, count: 1 << 20)
+    let zeros = [UInt8](repeating: 0, count: 1 << 16)
     var status = stat()
     while fstat(descriptor, &status) == 0, status.st_size < wanted {
       guard write(descriptor, zeros, min(zeros.count, wanted - Int(status.st_size))) > 0 else {
