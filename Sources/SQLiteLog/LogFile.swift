@@ -64,6 +64,7 @@ final class LogFile {
     defer { turnstile.leave(reserving: false) }
     try file.access { database in
       try database.writing {
+        guard try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0 < Self.version else { return }
         if try !database.tableExists(EventRow.table) {
           try database.execute(
             sql: """
@@ -181,7 +182,10 @@ final class LogFile {
     defer { turnstile.leave(reserving: false) }
     do {
       try file.access { database in
-        try database.writing { try database.execute(sql: "PRAGMA user_version = \(Self.version)") }
+        // What is there in every version.
+        try database.writing {
+          try database.execute(sql: "PRAGMA application_id = \(DatabaseFile.applicationID)")
+        }
       }
       return true
     } catch .full {
@@ -208,7 +212,7 @@ final class LogFile {
     let descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
     guard descriptor >= 0 else { throw LogError(path: path, doing: "open", errno: errno) }
     defer { close(descriptor) }
-    let zeros = [UInt8](repeating: 0, count: 1 << 16)
+    let zeros = [UInt8](repeating: 0, count: 1 << 20)
     var status = stat()
     while fstat(descriptor, &status) == 0, status.st_size < wanted {
       guard write(descriptor, zeros, min(zeros.count, wanted - Int(status.st_size))) > 0 else {
