@@ -66,7 +66,7 @@ public enum Limits {
 
   // MARK: A master's sessions
 
-  /// Sessions at one master. Each costs about two descriptors and a few kilobytes.
+  /// Sessions at one master, unless the system lets it open too few files. Each costs about two descriptors and a few kilobytes.
   public static let sessions = 20_000
   /// Sessions of one account at one master: phones, terminals and scripts of a person.
   public static let sessionsPerAccount = 4_096

@@ -318,6 +318,49 @@ extension RealProcesses {
       }
     }
 
+    /// libzmq asks the kernel for the next connection without a pause when there is no descriptor for it.
+    @Test(
+      "more connections than there can be files are broken off and told; those that are in are served, and others when there is room again",
+      arguments: ["curve", "none"])
+    func outOfDescriptors(security: String) async throws {
+      try await Cluster.with(masters: 1, "security: \(security)", start: false) { cluster in
+        let started = try await cluster.shell("ulimit -n 200; \"$T\" up --detach $Y")
+        try #require(started.status == 0, "\(started)")
+        #expect(cluster.log(of: "master-1").contains("serves 24 sessions at most, not 20000"))
+        let master = try #require(try await cluster.whole().available)
+        func port(_ endpoint: String?) -> UInt16 { UInt16(endpoint?.split(separator: ":").last ?? "") ?? 0 }
+        try await undisturbed(cluster) {
+          for (name, port) in [
+            ("router", cluster.routerPort), (master.name, port(master.requests)), (master.name, port(master.timelines)),
+          ] {
+            let crowd = (0..<300).compactMap { _ in TCP.connect(to: port) }
+            defer { for connection in crowd { close(connection) } }
+            // Those that are in have said nothing, and get a greeting only.
+            try await eventually("\(name) breaks off who has no room") { crowd.count(where: TCP.hasEnded) >= 170 }
+            try await eventually("\(name) says so") {
+              cluster.log(of: name).contains("limit of open files (ulimit -n)")
+            }
+          }
+        }
+        try await cluster.register("carol")
+      }
+    }
+
+    @Test("the router and masters have as many files open as the system lets them, not as many as the shell")
+    func softLimit() async throws {
+      try await Cluster.with(masters: 1, start: false) { cluster in
+        let started = try await cluster.shell("ulimit -Sn 200; \"$T\" up --detach $Y")
+        try #require(started.status == 0, "\(started)")
+        let state = try await cluster.whole()
+        for pid in [state.router.pid, state.available?.pid] {
+          let limits = try String(contentsOfFile: "/proc/\(try #require(pid))/limits", encoding: .utf8)
+          let line = try #require(limits.split(separator: "\n").first { $0.hasPrefix("Max open files") })
+          let (soft, hard) = (line.split(separator: " ")[3], line.split(separator: " ")[4])
+          #expect(soft == hard)
+        }
+      }
+    }
+
     @Test("a watcher that does not read slows nobody and loses nothing")
     func slowReader() async throws {
       try await Cluster.with(masters: 2) { cluster in

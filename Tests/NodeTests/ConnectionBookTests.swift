@@ -18,12 +18,15 @@ import Testing
     func close(_ descriptor: Int32) { addresses.withLock { $0[descriptor] = nil } }
   }
 
-  private func book(_ kernel: Kernel, limit: Int, ofLoopback: Int = 1, pause: Duration = .zero) -> ConnectionBook {
+  private func book(
+    _ kernel: Kernel, limit: Int, ofLoopback: Int = 1, connectionsMax: Int = 10_000, pause: Duration = .zero
+  ) -> ConnectionBook {
     var limits = OperatorLimits()
     limits.connectionsPerAddress = limit
     limits.connectionsPerLoopback = ofLoopback
     return ConnectionBook(
-      limits: limits, pause: pause, addressOf: { descriptor in kernel.addresses.withLock { $0[descriptor] } },
+      limits: limits, connectionsMax: connectionsMax, pause: pause,
+      addressOf: { descriptor in kernel.addresses.withLock { $0[descriptor] } },
       breakOff: { descriptor in kernel.brokenOff.withLock { $0.append(descriptor) } })
   }
 
@@ -97,6 +100,30 @@ import Testing
     kernel.open(1_000, "10.0.0.2")
     book.accepted(1_000, at: .requests)
     #expect(kernel.brokenOff.withLock { $0 }.count == 3)
+  }
+
+  @Test func whoeverGetsOneOfTheLastDescriptorsIsBrokenOff() {
+    let kernel = Kernel()
+    let book = book(kernel, limit: 100, connectionsMax: 50)
+    come(40...49, to: book, kernel)
+    #expect(kernel.brokenOff.withLock { $0 }.isEmpty)
+    kernel.open(50, "10.0.0.2")
+    #expect(!book.accepted(50, at: .timelines))
+    #expect(kernel.brokenOff.withLock { $0 } == [50])
+    book.ended(50, at: .timelines)
+    kernel.close(45)
+    book.ended(45, at: .requests)
+    kernel.open(45, "10.0.0.2")
+    #expect(book.accepted(45, at: .timelines))
+    // Gone before its monitor told of it: the descriptor may be a file's by now.
+    #expect(!book.accepted(51, at: .requests))
+    #expect(kernel.brokenOff.withLock { $0 } == [50])
+  }
+
+  @Test(arguments: [(200, 124, 24), (1_024, 896, 384), (20_000, 18_686, 8_686), (64, 0, 1)])
+  func sessionsAndFilesShareWhatCanBeOpened(limit: Int, connections: Int, sessions: Int) {
+    #expect(OpenFiles(limit: limit).connectionsMax == connections)
+    #expect(OpenFiles(limit: limit).sessionsMax == sessions)
   }
 
   /// Whoever has one IPv6 address has all of its network.

@@ -42,7 +42,8 @@ import ZeroMQ
     _ keys: ClusterKeys, _ client: CurveKeypair, at port: Entrance, within limit: Duration = .seconds(20)
   ) throws -> Standing? {
     let context = try Context()
-    let keeper = try Gatekeeper(context, keys: keys)
+    let keeper = try Gatekeeper(
+      context, keys: keys, connections: ConnectionBook(limits: OperatorLimits(), connectionsMax: 1_000))
     let server = try context.makeSocket(.router)
     try keeper.guardSocket(server, as: port)
     let address = try server.bind("tcp://127.0.0.1:*")

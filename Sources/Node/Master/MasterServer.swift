@@ -116,17 +116,19 @@ public struct MasterServer: ~Copyable {
     let router: Outlet
     let supervisor: Outlet
 
-    init(_ options: MasterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(NodeError) {
+    init(_ options: MasterOptions, _ keys: ClusterKeys?, _ files: OpenFiles, _ logger: Logger) throws(NodeError) {
       var endpoint = options.requests
       do throws(ZMQError) {
         let context = try Context(
           ioThreads: (Self.requests | Self.updates | Self.cluster).nonzeroBitCount, maxSockets: 256, sendsInBulk: true)
+        let connections = ConnectionBook(limits: options.limits, connectionsMax: files.connectionsMax)
         let keeper = try keys.map { keys throws(ZMQError) in
-          try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
+          try Gatekeeper(context, keys: keys, connections: connections, logger: logger)
         }
+        func gate(_ port: Entrance) -> Gate { Gate(port: port, connections: connections, keeper: keeper) }
         let requests = try ServerSocket(
           context, endpoint: endpoint, queued: options.limits.repliesQueued, maxBytes: Limits.requestBytes,
-          gate: keeper.map { ($0, .requests) }, ioThreads: Self.requests)
+          gate: gate(.requests), ioThreads: Self.requests)
 
         endpoint = options.timelines
         let timelines = try context.makeSocket(.xpub)
@@ -137,7 +139,7 @@ public struct MasterServer: ~Copyable {
           .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(timelines, as: .timelines)
-        let timelinesHandshakes = try HandshakeWatch(of: timelines, gate: keeper.map { ($0, .timelines) })
+        let timelinesHandshakes = try HandshakeWatch(of: timelines, gate: gate(.timelines))
         let timelinesEndpoint = try timelines.bind(endpoint)
 
         endpoint = options.log
@@ -148,7 +150,7 @@ public struct MasterServer: ~Copyable {
           .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)),
           .ipv6(endpoint.contains("[")))
         try keeper?.guardSocket(mesh, as: .log)
-        let meshHandshakes = try HandshakeWatch(of: mesh, gate: keeper.map { ($0, .log) })
+        let meshHandshakes = try HandshakeWatch(of: mesh, gate: gate(.log))
         let meshEndpoint = try mesh.bind(endpoint)
 
         let peers = try context.makeSocket(.sub)
@@ -232,9 +234,16 @@ public struct MasterServer: ~Copyable {
     try options.folder.create()
     let lock = try NameLock(options.name, in: options.folder)
     let signals = try StopSignals()
-    _ = tinysns_set_limit_nofile_max()
     tinysns_keep_free_memory()
     let logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
+    let files = OpenFiles.raiseLimit()
+    var options = options
+    if files.sessionsMax < options.limits.sessions {
+      logger.info(
+        "serves \(files.sessionsMax) sessions at most, not \(options.limits.sessions): the system lets it open \(files.limit) files (ulimit -n)"
+      )
+      options.limits.sessions = files.sessionsMax
+    }
     let keys = try options.security.keys(in: options.folder)
     let seal: TokenSeal
     if let keys {
@@ -242,7 +251,7 @@ public struct MasterServer: ~Copyable {
     } else {
       seal = TokenSeal(key: try ClusterKeys.token(in: options.folder))
     }
-    let sockets = try Sockets(options, keys, logger)
+    let sockets = try Sockets(options, keys, files, logger)
     let poller: EpollPoller
     do throws(ZMQError) { poller = try EpollPoller() } catch {
       throw NodeError("\(options.name) can't wait for sockets: \(error.text)")

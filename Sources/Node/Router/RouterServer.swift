@@ -49,12 +49,14 @@ public struct RouterServer: ~Copyable {
 
     init(_ options: RouterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(ZMQError) {
       let context = try Context(maxSockets: 64)
+      let connections = ConnectionBook(
+        limits: options.limits, connectionsMax: OpenFiles.raiseLimit().connectionsMax)
       let keeper = try keys.map { keys throws(ZMQError) in
-        try Gatekeeper(context, keys: keys, limits: options.limits, logger: logger)
+        try Gatekeeper(context, keys: keys, connections: connections, logger: logger)
       }
       let requests = try ServerSocket(
         context, endpoint: options.endpoint, queued: 1_000, maxBytes: Limits.requestBytes,
-        gate: keeper.map { ($0, .router) })
+        gate: Gate(port: .router, connections: connections, keeper: keeper))
       let supervisor = try Outlet(
         context, endpoint: options.folder.endpoint(of: options.supervisor), maxBytes: Limits.messageBytes)
       self.context = context

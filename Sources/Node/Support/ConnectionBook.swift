@@ -9,7 +9,8 @@ import Synchronization
 /// tell; the gatekeeper asks before it lets one more in.
 ///
 /// A connection that is still in its handshake counts as well; beyond the limit and a reserve it is broken off at once, whether it says
-/// anything or not: only a finished handshake comes before the gatekeeper. What a monitor told too late (the descriptor may then be another
+/// anything or not: only a finished handshake comes before the gatekeeper. So is whoever gets one of the last descriptors that
+/// the process may have. What a monitor told too late (the descriptor may then be another
 /// connection's already) is put right before anybody is refused, but not for every one of a flood: that would be more work than its
 /// handshakes.
 final class ConnectionBook: Sendable {
@@ -26,28 +27,34 @@ final class ConnectionBook: Sendable {
   }
 
   private let limits: OperatorLimits
+  private let connectionsMax: Int
   private let pause: Duration
   private let addressOf: @Sendable (Int32) -> String?
   private let breakOff: @Sendable (Int32) -> Void
   private let state = Mutex(State())
 
   /// - Parameters:
+  ///   - connectionsMax: from which descriptor on there is no room; the kernel gives the lowest that is free.
   ///   - pause: between two looks at all connections of whoever has too many.
   ///   - addressOf: where the connection with a descriptor comes from; nil if there is none.
   ///   - breakOff: ends the connection with a descriptor; libzmq closes it then.
   init(
-    limits: OperatorLimits, pause: Duration = .milliseconds(500),
+    limits: OperatorLimits, connectionsMax: Int, pause: Duration = .milliseconds(500),
     addressOf: @escaping @Sendable (Int32) -> String? = ConnectionBook.peerAddress,
     breakOff: @escaping @Sendable (Int32) -> Void = { shutdown($0, Int32(SHUT_RDWR)) }
   ) {
     self.limits = limits
+    self.connectionsMax = connectionsMax
     self.pause = pause
     self.addressOf = addressOf
     self.breakOff = breakOff
   }
 
-  func accepted(_ descriptor: Int32, at port: Entrance) {
+  /// Returns whether there is room for it, whoever it is.
+  @discardableResult
+  func accepted(_ descriptor: Int32, at port: Entrance) -> Bool {
     let address = address(of: descriptor)
+    let hasRoom = descriptor < connectionsMax
     let place = Place(port: port, descriptor: descriptor)
     let isOneTooMany = state.withLock { state in
       Self.forget(place, &state)
@@ -58,7 +65,8 @@ final class ConnectionBook: Sendable {
       return state.counts[address]! > limit + Self.reserve(beyond: limit)
     }
     // It may have ended meanwhile, and its descriptor may be another's.
-    if isOneTooMany, self.address(of: descriptor) == address { breakOff(descriptor) }
+    if isOneTooMany || !hasRoom, let address, self.address(of: descriptor) == address { breakOff(descriptor) }
+    return hasRoom
   }
 
   func ended(_ descriptor: Int32, at port: Entrance) {

@@ -25,6 +25,15 @@ public enum TransportSecurity: Sendable {
   }
 }
 
+/// A port that others than this user's processes can reach.
+struct Gate {
+  let port: Entrance
+  /// Who is connected.
+  let connections: ConnectionBook
+  /// Lets in who has a key; nil: nobody has to prove anything.
+  let keeper: Gatekeeper?
+}
+
 /// Answers libzmq's question whether a connection may be made, on a thread of its own: no event loop waits for it, nor it for one.
 ///
 /// From then on each message of the connection carries what was answered, as its `User-Id`: `member`, or the client's public key.
@@ -35,11 +44,10 @@ final class Gatekeeper {
   private let bell: Int32
   private let thread: WorkerThread
   let keys: ClusterKeys
-  /// Who is connected. The sockets' owner keeps it.
-  let connections: ConnectionBook
 
+  /// - Parameter connections: who is connected. The sockets' owner keeps it.
   init(
-    _ context: borrowing Context, keys: ClusterKeys, limits: OperatorLimits = OperatorLimits(),
+    _ context: borrowing Context, keys: ClusterKeys, connections: ConnectionBook,
     logger: Logger = Logger(label: "gatekeeper")
   ) throws(ZMQError) {
     let socket = try context.makeSocket(.router)
@@ -48,7 +56,6 @@ final class Gatekeeper {
     guard bell >= 0 else { throw ZMQError(code: -bell, call: "eventfd") }
     self.bell = bell
     self.keys = keys
-    connections = ConnectionBook(limits: limits)
     let desk = Desk(socket, member: keys.member.publicKey, connections: connections, logger: logger)
     thread = WorkerThread { desk.run(until: bell) }
   }

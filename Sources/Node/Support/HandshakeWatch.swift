@@ -11,15 +11,15 @@ struct HandshakeWatch: ~Copyable {
   /// To be polled for `.readable`; then call `read()`.
   let monitor: Monitor
   private let isEncrypted: Bool
-  private let connections: (book: ConnectionBook, port: Entrance)?
+  private let gate: Gate?
 
   /// To be made before the socket is bound.
   ///
-  /// - Parameter gate: who lets in to the socket, and as which port; nil: it is not encrypted.
-  init(of socket: borrowing Socket, gate: (keeper: Gatekeeper, port: Entrance)?) throws(ZMQError) {
+  /// - Parameter gate: through which it is reached; nil: only this user's processes can.
+  init(of socket: borrowing Socket, gate: Gate?) throws(ZMQError) {
     monitor = try socket.makeMonitor(of: gate == nil ? .failedHandshakes : .connections)
-    isEncrypted = gate != nil
-    connections = gate.map { ($0.keeper.connections, $0.port) }
+    isEncrypted = gate?.keeper != nil
+    self.gate = gate
   }
 
   /// What kinds of connections were refused since the last call, in words: each kind once.
@@ -27,13 +27,14 @@ struct HandshakeWatch: ~Copyable {
     var found: [String] = []
     for _ in 0..<1_000 {
       guard let event = try monitor.next() else { break }
-      if let (book, port) = connections {
-        if case .accepted = event.kind { book.accepted(event.value, at: port) }
-        if case .disconnected = event.kind { book.ended(event.value, at: port) }
+      var refused = isEncrypted ? Self.kindWithCurve(event.kind) : Self.kind(event.kind)
+      if let gate {
+        if case .accepted = event.kind, !gate.connections.accepted(event.value, at: gate.port) {
+          refused = "a connection for which the system's limit of open files (ulimit -n) leaves no room"
+        }
+        if case .disconnected = event.kind { gate.connections.ended(event.value, at: gate.port) }
       }
-      if let what = isEncrypted ? Self.kindWithCurve(event.kind) : Self.kind(event.kind), !found.contains(what) {
-        found.append(what)
-      }
+      if let refused, !found.contains(refused) { found.append(refused) }
     }
     return found
   }

@@ -37,11 +37,11 @@ struct ServerSocket: ~Copyable {
   ///
   /// - Parameters:
   ///   - endpoint: where to listen; port `*` for any free one. `boundEndpoint` is where it does.
-  ///   - gate: who decides who is let in to which port; nil: everybody is.
+  ///   - gate: through which it is reached; nil: only this user's processes can.
   ///   - ioThreads: which of the context's serve it; see `SocketOption.affinity`.
   init(
     _ context: borrowing Context, endpoint: String, queued: Int, maxBytes: Int,
-    gate: (keeper: Gatekeeper, port: Entrance)? = nil, ioThreads: UInt64 = 0
+    gate: Gate? = nil, ioThreads: UInt64 = 0
   ) throws(ZMQError) {
     let socket = try context.makeSocket(.router)
     try socket.set(
@@ -51,10 +51,10 @@ struct ServerSocket: ~Copyable {
       .maxMessageSize(maxBytes), .backlog(Limits.connectionsPending),
       .handshakeInterval(.milliseconds(Limits.handshake.milliseconds)))
     if endpoint.contains("[") { try socket.set(.ipv6(true)) }
-    if let gate { try gate.keeper.guardSocket(socket, as: gate.port) }
+    if let gate { try gate.keeper?.guardSocket(socket, as: gate.port) }
     let handshakes = try HandshakeWatch(of: socket, gate: gate)
     boundEndpoint = try socket.bind(endpoint)
-    isGuarded = gate != nil
+    isGuarded = gate?.keeper != nil
     self.handshakes = handshakes
     self.socket = socket
   }

@@ -11,18 +11,34 @@ enum TCP {
     return address
   }
 
-  /// Connects to a port of this machine, sends the bytes, and reads until the other side closes or says nothing for a moment.
-  @discardableResult
-  static func send(_ bytes: [UInt8], to port: UInt16, waitMilliseconds: Int32 = 200) -> [UInt8] {
+  /// Connects to a port of this machine; nil if that can't be.
+  static func connect(to port: UInt16) -> Int32? {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
     var address = address(port)
     let code = withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
       }
     }
-    guard code == 0 else { return [] }
+    if code == 0 { return descriptor }
+    close(descriptor)
+    return nil
+  }
+
+  /// Whether the other side has ended a connection. What has come until then is dropped.
+  static func hasEnded(_ descriptor: Int32) -> Bool {
+    var buffer = [UInt8](repeating: 0, count: 4_096)
+    while true {
+      let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+      if count <= 0 { return count == 0 || errno != EAGAIN }
+    }
+  }
+
+  /// Connects to a port of this machine, sends the bytes, and reads until the other side closes or says nothing for a moment.
+  @discardableResult
+  static func send(_ bytes: [UInt8], to port: UInt16, waitMilliseconds: Int32 = 200) -> [UInt8] {
+    guard let descriptor = connect(to: port) else { return [] }
+    defer { close(descriptor) }
     var rest = bytes[...]
     while !rest.isEmpty {
       let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }

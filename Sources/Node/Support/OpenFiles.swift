@@ -1,0 +1,25 @@
+// How many files and connections the system lets a server have open.
+
+import CSpawn
+
+/// A process's limit of open descriptors (RLIMIT_NOFILE, `ulimit -n`): each connection is one, and so is each file of the log.
+struct OpenFiles {
+  /// As many as this process may have open.
+  let limit: Int
+
+  /// Raises the limit as far as the system allows: from the soft one, 1,024 on many systems, to the hard one.
+  static func raiseLimit() -> OpenFiles {
+    let limit = tinysns_set_limit_nofile_max()
+    return OpenFiles(limit: limit > 0 ? limit : 1_024)
+  }
+
+  /// How many of them connections may be. The rest is for files, for connections to others, and for what comes before the loop hears of it: once
+  /// there is no descriptor left, libzmq asks the kernel for the next connection over and over, without a pause.
+  var connectionsMax: Int { max(0, limit - reserve) }
+
+  /// How many sessions can be served, each of which has two connections. The process's own files have descriptors from among those of connections,
+  /// since they come first.
+  var sessionsMax: Int { max(1, (connectionsMax - reserve) / 2) }
+
+  private var reserve: Int { 64 + limit / 16 }
+}
