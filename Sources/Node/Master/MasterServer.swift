@@ -237,13 +237,9 @@ public struct MasterServer: ~Copyable {
     tinysns_keep_free_memory()
     let logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
     let files = OpenFiles.raiseLimit()
+    let sessionsWanted = options.limits.sessions
     var options = options
-    if files.sessionsMax < options.limits.sessions {
-      logger.info(
-        "serves \(files.sessionsMax) sessions at most, not \(options.limits.sessions): the system lets it open \(files.limit) files (ulimit -n)"
-      )
-      options.limits.sessions = files.sessionsMax
-    }
+    options.limits.sessions = min(sessionsWanted, files.sessionsMax)
     let keys = try options.security.keys(in: options.folder)
     let seal: TokenSeal
     if let keys {
@@ -252,6 +248,11 @@ public struct MasterServer: ~Copyable {
       seal = TokenSeal(key: try ClusterKeys.token(in: options.folder))
     }
     let sockets = try Sockets(options, keys, files, logger)
+    if options.limits.sessions < sessionsWanted {
+      logger.info(
+        "serves \(files.sessionsMax) sessions at most, not \(sessionsWanted): the system lets it open \(files.limit) files (ulimit -n)"
+      )
+    }
     let poller: EpollPoller
     do throws(ZMQError) { poller = try EpollPoller() } catch {
       throw NodeError("\(options.name) can't wait for sockets: \(error.text)")
