@@ -59,7 +59,8 @@ public struct RequestID: Hashable, Sendable {
   }
 }
 
-/// One life of a process: its start in milliseconds since 1970, so that a later life has a greater number.
+/// One life of a process: its start in milliseconds since the machine's, so that a later life has a greater number, whatever becomes of the
+/// wall clock.
 public struct Incarnation: RawRepresentable, Hashable, Comparable, Sendable {
   public var rawValue: UInt64
 

@@ -12,6 +12,13 @@ public enum Clock {
     return Instant(nanoseconds: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
   }
 
+  /// Milliseconds since the machine was started, its sleep included: what begins later has more, also when somebody sets the clock.
+  public static func sinceBoot() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_BOOTTIME, &time)
+    return UInt64(time.tv_sec) * 1_000 + UInt64(time.tv_nsec) / 1_000_000
+  }
+
   /// Wall-clock time.
   public static func wall() -> Timestamp {
     var time = timespec()

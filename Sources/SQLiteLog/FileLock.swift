@@ -94,9 +94,9 @@ final class Turnstile {
 
   /// Waits for a turn that nobody has reserved, but no longer than that. Whether there was one.
   func enter(within nanoseconds: Int64) throws(LogError) -> Bool {
-    let deadline = now() + nanoseconds
+    let deadline = monotonicNanoseconds() + nanoseconds
     while try !queue.tryLock() {
-      guard now() < deadline else { return false }
+      guard monotonicNanoseconds() < deadline else { return false }
       usleep(Self.pollMicroseconds)
     }
     defer { queue.unlock() }
@@ -105,14 +105,16 @@ final class Turnstile {
         if reservation() == nil { return true }
         commit.unlock()
       }
-      guard now() < deadline else { return false }
+      guard monotonicNanoseconds() < deadline else { return false }
       usleep(Self.pollMicroseconds)
     }
   }
 
   /// Ends the turn; with a reservation, the next turn is this one's again if it comes soon.
   func leave(reserving: Bool) {
-    if reserving { hasReserved = writeReservation(by: token, until: now() + Self.reservationNanoseconds) }
+    if reserving {
+      hasReserved = writeReservation(by: token, until: monotonicNanoseconds() + Self.reservationNanoseconds)
+    }
     commit.unlock()
   }
 
@@ -122,7 +124,7 @@ final class Turnstile {
     var record: (token: UInt64, until: Int64) = (0, 0)
     let size = MemoryLayout.size(ofValue: record)
     guard pread(commit.descriptor, &record, size, 0) == size, record.token != 0 else { return nil }
-    let rest = record.until - now()
+    let rest = record.until - monotonicNanoseconds()
     return rest > 0 && rest <= Self.reservationNanoseconds ? record.token : nil
   }
 
@@ -132,10 +134,10 @@ final class Turnstile {
     let size = MemoryLayout.size(ofValue: record)
     return pwrite(commit.descriptor, &record, size, 0) == size
   }
+}
 
-  private func now() -> Int64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
-  }
+func monotonicNanoseconds() -> Int64 {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
 }

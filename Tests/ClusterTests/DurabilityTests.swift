@@ -124,6 +124,31 @@ extension RealProcesses {
       }
     }
 
+    @Test("when somebody deletes the log nothing more is acknowledged, masters go on, and none begins another log")
+    func deletedLog() async throws {
+      try await Cluster.with(masters: 2) { cluster in
+        try await cluster.register("alice")
+        let id = try await cluster.post("alice", "kept")
+        let before = try await cluster.whole()
+        for suffix in ["", "-wal", "-shm"] {
+          try FileManager.default.removeItem(atPath: "\(cluster.state)/log.db\(suffix)")
+        }
+        try await eventually("a post is refused") {
+          let outcome = try await cluster.run("post", "alice", "lost")
+          return outcome.status != 0 && outcome.errors.contains("deleted, moved or replaced")
+        }
+        let standby = try #require(before.masters.first { $0.state == "standby" })
+        try cluster.signal(standby.pid, SIGKILL)
+        try await eventually("it does not come back, and says why") {
+          cluster.log(of: standby.name).contains("was deleted or moved while others have it open")
+        }
+        let after = try await cluster.status()
+        #expect(after.available?.pid == before.available?.pid)
+        #expect(after.master(standby.name)?.state != "standby")
+        #expect(try await cluster.timeline("alice").first?.id == id)
+      }
+    }
+
     @Test("a commit that another writer comes before is ordered anew, and nothing is lost or doubled")
     func anotherWriter() async throws {
       try await Cluster.with(masters: 1, "liveness: 4s") { cluster in

@@ -168,6 +168,46 @@ extension RealProcesses {
       }
     }
 
+    @Test("up in the foreground watches over its cluster also while whoever reads its output pauses")
+    func outputBlocked() async throws {
+      try await Cluster.with(masters: 1, start: false) { cluster in
+        // A pipe that is full, and that nobody reads.
+        let script = """
+          mkfifo full; exec 3<>full; head -c 65536 /dev/zero >&3
+          exec '\(Command.program)' up --topology '\(cluster.topology)' >&3
+          """
+        let up = try Command(["-c", script], in: cluster.folder, program: "/bin/sh")
+        let before = try await cluster.whole()
+        try cluster.signal(before.router.pid, SIGKILL)
+        try await cluster.status(when: "the router is back") {
+          $0.router.pid != nil && $0.router.pid != before.router.pid && $0.available != nil
+        }
+        let outcome = try await cluster.run("down")
+        #expect(outcome.status == 0 && !outcome.output.contains("had to kill"), "\(outcome)")
+        #expect(try await up.end().status == 0)
+      }
+    }
+
+    @Test("with a launcher that is frozen, down tells the others themselves")
+    func downWithoutLauncher() async throws {
+      try await Cluster.with(masters: 2) { cluster in
+        let state = try await cluster.whole()
+        try cluster.signal(state.launcher.pid, SIGSTOP)
+        let outcome = try await cluster.run("down")
+        #expect(outcome.output == "stopped 6 processes; had to kill launcher\n", "\(outcome)")
+      }
+    }
+
+    @Test("when down returns, nothing is left of a master whose slave was frozen")
+    func downWaitsForTheEnd() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        let state = try await cluster.whole()
+        try cluster.signal(state.slaves[0].pid, SIGSTOP)
+        let outcome = try await cluster.run("down")
+        #expect(cluster.processes().isEmpty, "\(outcome)")
+      }
+    }
+
     @Test("down also ends what is frozen, and what the topology had before it was edited")
     func downEndsEverything() async throws {
       try await Cluster.with(masters: 3) { cluster in

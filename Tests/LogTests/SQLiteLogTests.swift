@@ -573,6 +573,52 @@ import Testing
   }
 
   /// An idle master must not make one checkpoint after the other.
+  /// What is appended to a file without a name is gone with the process.
+  @Test(arguments: ["log.db", "log.db-wal", "log.db-shm"])
+  func nothingIsAppendedToWhatWasDeleted(name: String) throws {
+    let log = try SQLiteLog(folder: folder.path)
+    var head = EventID.zero
+    func append() throws -> AppendResult {
+      var next = history.events[0]
+      next.id = head.next
+      let result = try log.append([next], after: head)
+      if result == .appended { head = next.id }
+      return result
+    }
+    #expect(try append() == .appended)
+    let file = "\(folder.path)/\(name)"
+    try FileManager.default.moveItem(atPath: file, toPath: file + ".away")
+    var failure: LogError?
+    let deadline = ContinuousClock.now + .seconds(20)
+    while failure == nil, ContinuousClock.now < deadline {
+      do { #expect(try append() == .appended) } catch let error as LogError { failure = error }
+    }
+    guard case .failed(let reason) = failure else {
+      Issue.record("\(String(describing: failure))")
+      return
+    }
+    #expect(reason.contains("deleted, moved or replaced"))
+    #expect(throws: LogError.self) { try log.checkpoint() }
+    // All is as it was: what was read is there, and more can be appended.
+    try FileManager.default.moveItem(atPath: file + ".away", toPath: file)
+    #expect(try append() == .appended)
+    #expect(try log.head() == head)
+  }
+
+  @Test func noNewLogIsBegunBesideOneThatIsOpen() throws {
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.append([history.events[0]], after: .zero) == .appended)
+    for suffix in ["", "-wal", "-shm"] { try FileManager.default.removeItem(atPath: "\(folder.path)/log.db\(suffix)") }
+    #expect {
+      _ = try SQLiteLog(folder: folder.path)
+    } throws: { error in
+      guard case .failed(let reason) = error as? LogError else { return false }
+      return reason.contains("was deleted or moved while others have it open")
+    }
+    #expect(!FileManager.default.fileExists(atPath: folder.path + "/log.db"))
+    #expect(try log.head() == history.events[0].id)
+  }
+
   @Test func aCheckpointIsDueOnce() throws {
     var options = SQLiteLog.Options()
     options.checkpointPages = 10

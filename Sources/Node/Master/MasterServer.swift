@@ -186,7 +186,6 @@ public struct MasterServer: ~Copyable {
   }
 
   private let options: MasterOptions
-  private let lock: NameLock
   private let signals: StopSignals
   private var sockets: Sockets
   private let bell: Int32
@@ -227,6 +226,8 @@ public struct MasterServer: ~Copyable {
   private var failure: String?
   private var complaints = ComplaintBook()
   private let logger: Logger
+  /// The last one, so that it goes last: who waits for the name to be free finds the sockets' ports free as well.
+  private let lock: NameLock
 
   /// Takes the name, binds the ports, starts the threads.
   public init(_ options: MasterOptions, openLog: @escaping LogOpener) throws(NodeError) {
@@ -268,7 +269,7 @@ public struct MasterServer: ~Copyable {
       open: openLog, results: results, checkpoints: reader, mayTakeOver: options.assignment == .available)
     passwords = PasswordThread(PasswordHasher(memory: options.passwordMemory), results: results)
     let identity = MasterIdentity(
-      name: options.name, incarnation: Incarnation(UInt64(Clock.wall().milliseconds)))
+      name: options.name, incarnation: Incarnation(Clock.sinceBoot()))
     let beat = MasterBeat(master: identity, head: .zero, sessions: 0, commitAge: 0, term: 0, roster: 0)
     let registration = Registration(
       master: identity, pid: getpid(), requests: sockets.requests.boundEndpoint,

@@ -67,7 +67,6 @@ public struct RouterServer: ~Copyable {
   }
 
   private let options: RouterOptions
-  private let lock: NameLock
   private let signals: StopSignals
   private var sockets: Sockets
   private var core: RouterCore
@@ -75,6 +74,8 @@ public struct RouterServer: ~Copyable {
   private var complaints = ComplaintBook()
   private let log: Logger
   private let incarnation: Incarnation
+  /// The last one, so that it goes last: who waits for the name to be free finds the sockets' ports free as well.
+  private let lock: NameLock
 
   /// Takes the name, and binds the port.
   public init(_ options: RouterOptions) throws(NodeError) {
@@ -92,7 +93,7 @@ public struct RouterServer: ~Copyable {
     }
     self.options = options
     self.log = log
-    incarnation = Incarnation(UInt64(Clock.wall().milliseconds))
+    incarnation = Incarnation(Clock.sinceBoot())
     self.sockets = sockets
     self.lock = lock
     self.signals = signals

@@ -70,7 +70,6 @@ public struct SupervisorServer: ~Copyable {
   }
 
   private let options: SupervisorOptions
-  private let lock: NameLock
   private let signals: StopSignals
   private var sockets: Sockets
   private var core: SupervisorCore
@@ -80,6 +79,8 @@ public struct SupervisorServer: ~Copyable {
   private var actions: [SupervisorAction] = []
   private var hasExited = false
   private let incarnation: Incarnation
+  /// The last one, so that it goes last: who waits for the name to be free finds the sockets' ports free as well.
+  private let lock: NameLock
 
   /// Takes the name and listens for beats.
   public init(_ options: SupervisorOptions) throws(NodeError) {
@@ -100,7 +101,7 @@ public struct SupervisorServer: ~Copyable {
     self.signals = signals
     self.sockets = sockets
     self.poller = poller
-    incarnation = Incarnation(UInt64(Clock.wall().milliseconds))
+    incarnation = Incarnation(Clock.sinceBoot())
     core = SupervisorCore(
       name: options.name, pid: getpid(), timing: options.timing,
       children: options.children.map { (key: $0.command.name, value: $0.policy) })

@@ -1,6 +1,7 @@
 // The launcher's view: the logs of all processes as one, in order of time.
 
 import Foundation
+import Model
 import Node
 
 /// Follows the log files of a cluster's processes and prints what is new, one aligned line an event.
@@ -23,6 +24,8 @@ final class LogView {
 
   private var files: [File]
   private let width: Int
+  /// Made with the first line: then the process has blocked its signals.
+  private lazy var output = BackgroundOutput(to: STDOUT_FILENO)
 
   /// From the present ends of the files on.
   init(names: [String], in folder: StateFolder) {
@@ -36,16 +39,20 @@ final class LogView {
     width = names.map(\.count).max() ?? 0
   }
 
-  /// Prints what was written since the last call. Returns whether anybody reads it.
+  /// Prints what was written since the last call, without waiting for who reads. Returns whether anybody does.
   func show() -> Bool {
-    var output = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
-    if poll(&output, 1, 0) > 0, output.revents & Int16(POLLERR | POLLHUP) != 0 { return false }
+    var item = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
+    if poll(&item, 1, 0) > 0, item.revents & Int16(POLLERR | POLLHUP) != 0 { return false }
     var lines: [Line] = []
     for index in files.indices { read(index, into: &lines) }
     if lines.isEmpty { return true }
     lines.sort { ($0.time, $0.order) < ($1.time, $1.order) }
-    return Terminal.tryWrite(lines.map(format).joined(), to: STDOUT_FILENO) == 0
+    output.write(lines.map(format))
+    return !output.hasFailed
   }
+
+  /// To be called at the end: what was printed last is not lost unless nobody reads.
+  func finish() { output.finish(within: .milliseconds(500)) }
 
   private func read(_ index: Int, into lines: inout [Line]) {
     var status = stat()

@@ -67,6 +67,7 @@ struct Up: ParsableCommand {
       }
     }
     var server = try SupervisorServer(options)
+    defer { view?.finish() }
     try server.run(tickInterval: view == nil ? nil : .milliseconds(100)) {
       // With its terminal or reader gone a cluster in the foreground ends, as with Ctrl-C.
       view.map { !$0.show() } ?? false
