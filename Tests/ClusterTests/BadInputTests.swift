@@ -346,6 +346,15 @@ extension RealProcesses {
       }
     }
 
+    @Test("where the system lets a server open too few files, that is told, and nothing stays running")
+    func tooFewDescriptors() async throws {
+      try await Cluster.with(masters: 1, start: false) { cluster in
+        let outcome = try await cluster.shell("ulimit -n 128; \"$T\" up --detach $Y")
+        expectFailure(outcome, "needs 192 open files", "128 (ulimit -n)")
+        #expect(cluster.servers().isEmpty)
+      }
+    }
+
     @Test("the router and masters have as many files open as the system lets them, not as many as the shell")
     func softLimit() async throws {
       try await Cluster.with(masters: 1, start: false) { cluster in

@@ -120,7 +120,7 @@ import Testing
     #expect(kernel.brokenOff.withLock { $0 } == [50])
   }
 
-  @Test(arguments: [(200, 124, 24), (1_024, 896, 384), (20_000, 18_686, 8_686), (64, 0, 1)])
+  @Test(arguments: [(200, 124, 24), (1_024, 896, 384), (20_000, 18_686, 8_686), (192, 116, 20)])
   func sessionsAndFilesShareWhatCanBeOpened(limit: Int, connections: Int, sessions: Int) {
     #expect(OpenFiles(limit: limit).connectionsMax == connections)
     #expect(OpenFiles(limit: limit).sessionsMax == sessions)

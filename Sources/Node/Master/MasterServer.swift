@@ -237,7 +237,7 @@ public struct MasterServer: ~Copyable {
     let signals = try StopSignals()
     tinysns_keep_free_memory()
     let logger = Logger(label: options.name) { [name = options.name] _ in ProcessLogHandler(name: name) }
-    let files = OpenFiles.raiseLimit()
+    let files = try OpenFiles.raiseLimit(of: options.name)
     let sessionsWanted = options.limits.sessions
     var options = options
     options.limits.sessions = min(sessionsWanted, files.sessionsMax)

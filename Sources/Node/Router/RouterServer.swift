@@ -47,10 +47,11 @@ public struct RouterServer: ~Copyable {
     var requests: ServerSocket
     let supervisor: Outlet
 
-    init(_ options: RouterOptions, _ keys: ClusterKeys?, _ logger: Logger) throws(ZMQError) {
+    init(
+      _ options: RouterOptions, _ keys: ClusterKeys?, _ files: OpenFiles, _ logger: Logger
+    ) throws(ZMQError) {
       let context = try Context(maxSockets: 64)
-      let connections = ConnectionBook(
-        limits: options.limits, connectionsMax: OpenFiles.raiseLimit().connectionsMax)
+      let connections = ConnectionBook(limits: options.limits, connectionsMax: files.connectionsMax)
       let keeper = try keys.map { keys throws(ZMQError) in
         try Gatekeeper(context, keys: keys, connections: connections, logger: logger)
       }
@@ -85,9 +86,10 @@ public struct RouterServer: ~Copyable {
     let signals = try StopSignals()
     let log = Logger(label: "router") { _ in ProcessLogHandler(name: "router") }
     let keys = try options.security.keys(in: options.folder)
+    let files = try OpenFiles.raiseLimit(of: "the router")
     let sockets: Sockets
     do throws(ZMQError) {
-      sockets = try Sockets(options, keys, log)
+      sockets = try Sockets(options, keys, files, log)
     } catch {
       throw NodeError("the router can't listen at \(options.endpoint): \(error.text)")
     }
