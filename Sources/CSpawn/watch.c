@@ -101,7 +101,8 @@ int tinysns_lock_try(int fd) {
 pid_t tinysns_lock_owner(int fd) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(fd, F_GETLK, &lock) != 0) return -errno;
-    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
+    if (lock.l_type == F_UNLCK) return 0;
+    return lock.l_pid > 0 ? lock.l_pid : -ESRCH;
 }
 
 long tinysns_set_limit_nofile_max(void) {

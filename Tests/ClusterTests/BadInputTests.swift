@@ -36,6 +36,80 @@ extension RealProcesses {
         try Data().write(to: URL(fileURLWithPath: cluster.state + "/run"))
         expectFailure(try await cluster.run("up", "--detach"), cluster.state + "/run")
         #expect(cluster.processes().isEmpty)
+        try FileManager.default.removeItem(atPath: cluster.state)
+      }
+    }
+
+    @Test("a state folder that can't be looked into is no cluster that does not run")
+    func unreadableFolder() async throws {
+      try await Cluster.with(masters: 1, start: false) { cluster in
+        let asking = [["status"], ["down"], ["keys", "rotate"], ["up", "--detach"]]
+        try Data().write(to: URL(fileURLWithPath: cluster.state))
+        for arguments in asking {
+          expectFailure(try await cluster.begin(arguments).end(), cluster.state, "not a folder")
+        }
+        for arguments in [["keys"], ["post", "alice", "x"]] {
+          expectFailure(try await cluster.begin(arguments).end(), cluster.keyFile("cluster.pub"), "Not a directory")
+        }
+        try FileManager.default.removeItem(atPath: cluster.state)
+        try FileManager.default.createSymbolicLink(
+          atPath: cluster.state, withDestinationPath: cluster.folder + "/elsewhere")
+        for arguments in asking {
+          expectFailure(try await cluster.begin(arguments).end(), cluster.state, "symbolic link")
+        }
+        try FileManager.default.removeItem(atPath: cluster.state)
+        // What has never been is no fault.
+        #expect(try await cluster.status().router.state == "down")
+        #expect(try await cluster.run("down").status == 0)
+        try FileManager.default.createDirectory(
+          atPath: cluster.state + "/run/launcher.lock", withIntermediateDirectories: true)
+        #expect(try await cluster.status().launcher.state == "down", "nobody can hold it")
+        try FileManager.default.removeItem(atPath: cluster.state)
+      }
+    }
+
+    @Test("another user's cluster is told as that by every command", .enabled(if: geteuid() == 0, "needs another user"))
+    func otherUser() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        // The other user gets at the program and the topology, wherever they are built and made.
+        let program = cluster.folder + "/tinysns"
+        try FileManager.default.copyItem(atPath: Command.program, toPath: program)
+        for path in [program, cluster.folder] { try #require(chmod(path, 0o755) == 0) }
+        try #require(chmod(cluster.topology, 0o644) == 0)
+        func asOther(_ line: String) async throws -> Outcome {
+          try await cluster.shell("exec setpriv --reuid 65533 --regid 65533 --clear-groups '\(program)' \(line) $Y")
+        }
+        for line in ["status", "status --json", "down", "keys rotate", "up --detach"] {
+          expectFailure(try await asOther(line), "can't read \(cluster.state)/run: Permission denied")
+        }
+        expectFailure(try await asOther("keys"), "can't read \(cluster.keyFile("cluster.pub")): Permission denied")
+        for line in ["post alice x", "client alice", "timeline alice"] {
+          expectFailure(
+            try await asOther(line), "can't read \(cluster.keyFile("cluster.pub")): Permission denied", "--server-key")
+        }
+        expectFailure(
+          try await asOther("passwd alice --operator"), cluster.state + "/keys", "Permission denied")
+        // With the key from elsewhere a client needs nothing of the folder.
+        let key = try await cluster.run("keys").lines[0]
+        let letIn = try await asOther("client alice --server-key '\(key)'")
+        #expect(letIn.status == 0, "\(letIn)")
+        #expect(try await cluster.status().router.state == "running")
+      }
+    }
+
+    @Test("a cluster that runs in another PID namespace is not told as one that does not run")
+    func otherNamespace() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        // Needs the right to make one.
+        guard try await cluster.shell("unshare --pid --fork true").status == 0 else { return }
+        for command in ["status", "down", "keys rotate"] {
+          expectFailure(
+            try await cluster.shell("exec unshare --pid --fork $T \(command) $Y"), cluster.state + "/run/launcher.lock",
+            "another PID namespace")
+        }
+        expectFailure(
+          try await cluster.shell("exec unshare --pid --fork $T router $Y"), "another PID namespace")
+        #expect(try await cluster.status().router.state == "running")
       }
     }
 

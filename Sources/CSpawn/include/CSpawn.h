@@ -98,7 +98,8 @@ int tinysns_lock_try(int fd);
 
 /// Who holds a lock that keeps this process from locking the file.
 ///
-/// \returns the process id; 0 if nobody does, or this process itself.
+/// \returns the process id; 0 if nobody does, or this process itself; -ESRCH if somebody does who has no process id here, being
+/// in another PID namespace; another negative errno if it can't be told.
 pid_t tinysns_lock_owner(int fd);
 
 // MARK: Limits

@@ -44,6 +44,12 @@ public struct ClusterKeys: Hashable, Sendable {
   /// The public key that clients on this machine find; nil before the cluster's first start.
   public static func publicKey(in folder: StateFolder) -> CurveKey? { CurveKey(file: folder.key("cluster.pub")) }
 
+  /// Throws if the public key is there and can't be read.
+  public static func checkPublicKey(in folder: StateFolder) throws(NodeError) {
+    let path = folder.key("cluster.pub")
+    if access(path, R_OK) != 0, errno != ENOENT { throw .system("can't read \(path)") }
+  }
+
   /// The keys by which whoever may read them is let in as a member, as the tools of the cluster's owner are; nil before the first start,
   /// for everybody else, and if the file is damaged or open to others. A tool asks as a stranger then.
   public static func member(in folder: StateFolder) -> CurveKeypair? { try? KeyFile.readPair(folder.key("member.key")) }
@@ -57,8 +63,10 @@ public struct ClusterKeys: Hashable, Sendable {
     return token
   }
 
-  /// Whether this is a machine where the cluster has run.
-  public static func exist(in folder: StateFolder) -> Bool { access(folder.key("token.key"), F_OK) == 0 }
+  /// Whether this is a machine where the cluster has run; true, too, for whoever may not look.
+  public static func exist(in folder: StateFolder) -> Bool {
+    access(folder.key("token.key"), F_OK) == 0 || errno != ENOENT
+  }
 
   /// Puts new keys in the place of the servers' and the members'. Processes that run keep the ones they have read.
   public static func replace(in folder: StateFolder) throws(NodeError) {

@@ -56,15 +56,31 @@ public struct StateFolder: Hashable, Sendable {
     }
   }
 
-  /// The process that runs under this name; nil if none does.
+  /// The process that runs under this name; nil if none does, or if that can't be told, which `checkAccess` finds.
   ///
   /// Not to be asked by the process itself about its own name: closing the file would release its lock.
-  public func owner(of name: String) -> Int32? {
-    let descriptor = open(lock(of: name), O_RDWR | O_CLOEXEC)
-    guard descriptor >= 0 else { return nil }
+  public func owner(of name: String) -> Int32? { (try? findOwner(of: name)) ?? nil }
+
+  private func findOwner(of name: String) throws(NodeError) -> Int32? {
+    let path = lock(of: name)
+    let descriptor = open(path, O_RDWR | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      // A directory can't be locked.
+      if errno == ENOENT || errno == EISDIR { return nil }
+      throw .system("can't read \(path)")
+    }
     defer { close(descriptor) }
     let pid = tinysns_lock_owner(descriptor)
+    if pid == -ESRCH { throw NodeError("\(path) is held by a process in another PID namespace") }
+    guard pid >= 0 else { throw .system("can't tell who holds \(path)", pid) }
     return pid > 0 ? pid : nil
+  }
+
+  /// Checks that it can be told what runs here. A folder that is not there is no fault: nothing does.
+  ///
+  /// Not to be called by a process that has a name here, as `owner`.
+  public func checkAccess() throws(NodeError) {
+    for name in try findNames() { _ = try findOwner(of: name) }
   }
 
   // MARK: Deaths that a supervisor has seen
@@ -91,9 +107,25 @@ public struct StateFolder: Hashable, Sendable {
     return .seconds(seconds) + Interval(nanoseconds: Int64(now.tv_nsec - status.st_mtim.tv_nsec))
   }
 
-  /// The names under which processes have run here, sorted; they may run or not.
-  public func knownNames() -> [String] {
-    guard let folder = opendir(runFolder) else { return [] }
+  /// The names under which processes have run here, sorted; they may run or not. None if that can't be told, which `checkAccess`
+  /// finds.
+  public func knownNames() -> [String] { (try? findNames()) ?? [] }
+
+  private func findNames() throws(NodeError) -> [String] {
+    guard let folder = opendir(runFolder) else {
+      let code = errno
+      guard code == ENOENT || code == ENOTDIR else { throw .system("can't read \(runFolder)", code) }
+      for folder in [path, runFolder] {
+        var status = stat()
+        if stat(folder, &status) == 0 {
+          guard status.st_mode & S_IFMT == S_IFDIR else { throw NodeError("\(folder) is not a folder") }
+        } else if lstat(folder, &status) == 0 {
+          throw NodeError("\(folder) is a symbolic link to what is not there")
+        }
+      }
+      if code == ENOTDIR { throw .system("can't read \(runFolder)", code) }
+      return []
+    }
     defer { closedir(folder) }
     var names: [String] = []
     while let entry = readdir(folder) {
@@ -120,7 +152,8 @@ public struct NameLock: ~Copyable {
       let owner = tinysns_lock_owner(descriptor)
       close(descriptor)
       guard code == -EAGAIN || code == -EACCES else { throw .system("can't lock \(path)", code) }
-      throw NodeError("\(name) runs already, as process \(owner)")
+      let place = owner > 0 ? ", as process \(owner)" : owner == -ESRCH ? ", in another PID namespace" : ""
+      throw NodeError("\(name) runs already\(place)")
     }
     let pid = Array("\(getpid())\n".utf8)
     ftruncate(descriptor, 0)

@@ -24,7 +24,7 @@ struct Passwd: ParsableCommand {
 
   func run() throws {
     Main.run { [self] in
-      let deployment = try session.topology.load()
+      let deployment = try session.topology.loadForClient()
       let saved = SavedLogin(user: user, at: deployment)
       let new: Password
       if asOperator {
@@ -95,7 +95,7 @@ struct Logout: ParsableCommand {
 
   func run() throws {
     Main.run { [self] in
-      let deployment = try session.topology.load()
+      let deployment = try session.topology.loadForClient()
       let saved = SavedLogin(user: user, at: deployment)
       if !all, saved.load() == nil, try session.givenPassword() == nil {
         throw Failure("there is no saved login of \(user)")

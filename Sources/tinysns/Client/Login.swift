@@ -39,7 +39,7 @@ struct SessionOptions: ParsableArguments {
     _ user: String, register: Bool = false, onNote: @escaping @Sendable (TinySNSClient.Note) -> Void = { _ in }
   ) async throws -> TinySNSClient {
     if let fault = TextRules.fault(inName: user) { throw Failure("the user name is refused: \(fault.explanation)") }
-    let deployment = try topology.load()
+    let deployment = try topology.loadForClient()
     let saved = SavedLogin(user: user, at: deployment)
     let key = try deployment.serverKey(serverKey)
     func open(_ password: Password?, _ token: SessionToken? = nil, register: Bool = false) throws -> TinySNSClient {

@@ -21,7 +21,8 @@ struct ShowKey: ParsableCommand {
   @OptionGroup var topology: TopologyOption
 
   func run() throws {
-    let folder = try topology.load().folder
+    let folder = try topology.loadForClient().folder
+    try ClusterKeys.checkPublicKey(in: folder)
     guard let key = ClusterKeys.publicKey(in: folder) else {
       throw Failure("there are no keys in \(folder.keyFolder) yet; the first `tinysns up` makes them")
     }

@@ -13,7 +13,15 @@ struct TopologyOption: ParsableArguments {
   @Option(name: .customLong("topology"), help: "The file that describes the cluster.", completion: .file())
   var path = ProcessInfo.processInfo.environment["TINYSNS_TOPOLOGY"] ?? "topology.yaml"
 
-  func load() throws -> Deployment { try Deployment(path: path) }
+  /// For a client, who may have no access to the state folder.
+  func loadForClient() throws -> Deployment { try Deployment(path: path) }
+
+  /// For all others. Throws if it can't be told what runs in the state folder.
+  func load() throws -> Deployment {
+    let deployment = try loadForClient()
+    try deployment.folder.checkAccess()
+    return deployment
+  }
 }
 
 /// A topology, and what follows from it.
@@ -60,6 +68,11 @@ struct Deployment: Sendable {
     guard topology.security == .curve else { return nil }
     let environment = ProcessInfo.processInfo.environment["TINYSNS_SERVER_KEY"] ?? ""
     guard let text = given ?? (environment.isEmpty ? nil : environment) else {
+      do {
+        try ClusterKeys.checkPublicKey(in: folder)
+      } catch {
+        throw Failure("\(error); give the key with --server-key or TINYSNS_SERVER_KEY")
+      }
       return .file(folder.key("cluster.pub"))
     }
     guard let key = ServerKey(text) else {
