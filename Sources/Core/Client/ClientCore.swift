@@ -225,6 +225,10 @@ public struct ClientCore: Sendable {
       refuseLogin(Refusal(.invalidText, "the name is refused: \(fault.explanation)"), into: &actions)
       return
     }
+    if let password, let fault = Self.fault(inAnyPassword: password) {
+      refuseLogin(Refusal(.invalidText, "the password is refused: \(fault.explanation)"), into: &actions)
+      return
+    }
     guard nextProof != nil else {
       refuseLogin(Refusal(.credentials, "a password is needed"), into: &actions)
       return
@@ -291,11 +295,19 @@ public struct ClientCore: Sendable {
     case .timeline(let query): return refusal(of: query.timeline)
     case .watch(let timeline): return refusal(of: timeline)
     case .changePassword(let change):
+      if fault(inAnyPassword: change.old) != nil { return Refusal(.credentials, "the old password is wrong") }
       return TextRules.fault(inPassword: change.new).map {
         Refusal(.invalidText, "the new password is refused: \($0.explanation)")
       }
     case .hello, .list, .unwatch, .logout, .ping, .bye: return nil
     }
+  }
+
+  /// What is wrong with a password that is to be proved: no account can have one that is too long. All else is for the master to
+  /// judge, to whom a wrong one is just that.
+  private static func fault(inAnyPassword password: Password) -> TextFault? {
+    guard let fault = TextRules.fault(inPassword: password), case .tooLong = fault else { return nil }
+    return fault
   }
 
   private static func refusal(of timeline: TimelineName) -> Refusal? {

@@ -475,6 +475,22 @@ extension TestClient {
     #expect(refusal.code == .invalidText && client.locates.isEmpty)
   }
 
+  /// A request with it may be more than a master takes, which drops the connection then.
+  @Test func aPasswordThatNoAccountCanHaveEndsTheClient() {
+    for (count, isTaken) in [(Limits.passwordBytesMax, true), (Limits.passwordBytesMax + 1, false), (10_000, false)] {
+      let client = TestClient(password: Password(String(repeating: "x", count: count)))
+      let token = client.submit(.post(text: "x"))
+      client.start()
+      #expect(client.locates.isEmpty != isTaken)
+      guard !isTaken else { continue }
+      guard case .loginRefused(let refusal) = client.outcomes[token] else {
+        Issue.record("not refused")
+        continue
+      }
+      #expect(refusal == Refusal(.invalidText, "the password is refused: longer than 256 bytes"))
+    }
+  }
+
   /// It sends no more than a master takes, also after a failover.
   @Test func requestsUnderWayAreLimited() {
     let client = TestClient.serving()

@@ -145,6 +145,19 @@ private let two = TestClient.contact("master-2")
     #expect(refusal.code == .invalidText && client.sent.count == before)
   }
 
+  @Test func anOldPasswordThatNoAccountCanHaveIsNotSent() {
+    let client = greeting(password: password)
+    client.welcome()
+    let before = client.sent.count
+    let long = Password(String(repeating: "x", count: Limits.requestBytes))
+    let asked = client.submit(.changePassword(PasswordChange(old: long, new: password)))
+    guard case .reply(.refused(let refusal)) = client.outcomes[asked] else {
+      Issue.record("not refused")
+      return
+    }
+    #expect(refusal.code == .credentials && client.sent.count == before)
+  }
+
   // MARK: No room
 
   @Test func whatThereIsNoRoomForIsSentAgain() {
