@@ -58,6 +58,62 @@ extension RealProcesses {
       }
     }
 
+    @Test("a password's file may be a pipe; what can't be read or is no password is told")
+    func passwordFiles() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        func list(from source: String) async throws -> Outcome {
+          try await cluster.shell("printf '\\n\\nx' | $T list alice --password-file \(source) $Y")
+        }
+        let password = "'correct horse'"
+        let fifo = cluster.folder + "/fifo"
+        try #require(mkfifo(fifo, 0o600) == 0)
+        let registered = try await cluster.shell(
+          "{ echo \(password); echo more; } >\(fifo) & $T client alice --password-file \(fifo) $Y </dev/null")
+        #expect(registered.status == 0, "\(registered)")
+        let descriptor = try await cluster.shell(
+          "echo \(password) | { exec 5<&0; $T list alice --password-file /dev/fd/5 $Y </dev/null; }")
+        #expect(descriptor.status == 0, "\(descriptor)")
+        // Of standard input the first line is taken, and no byte more.
+        let script = try await cluster.shell(
+          "{ echo \(password); echo POST one; echo POST two; } | $T client alice --password-file /dev/stdin $Y")
+        #expect(script.status == 0 && script.lines.count == 2, "\(script)")
+
+        expectRefused(try await list(from: "/dev/null"), "there is no password in the first line of /dev/null")
+        expectRefused(try await list(from: "/nowhere"), "can't read /nowhere: No such file or directory")
+        expectRefused(try await list(from: "/tmp"), "can't read /tmp: Is a directory")
+        expectRefused(
+          try await list(from: "/dev/stdin"), "there is no password in the first line")
+        let latin = cluster.folder + "/latin"
+        try Data([0x63, 0x61, 0x66, 0xE9, 0x20, 0x63, 0x72, 0xE8, 0x6D, 0x65, 0x0A]).write(
+          to: URL(fileURLWithPath: latin))
+        expectRefused(try await list(from: latin), "not UTF-8")
+      }
+    }
+
+    @Test(
+      "a password that is too long is refused at once, however long it is", arguments: [257, 3_900, 5_000, 1 << 20])
+    func longPasswords(count: Int) async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        try await cluster.register("alice")
+        let path = try file("long", String(repeating: "x", count: count), in: cluster)
+        let refusal = "refused: longer than \(Limits.passwordBytesMax) bytes"
+        for command in [["client", "bob"], ["post", "alice", "x"], ["passwd", "alice"]] {
+          let outcome = try await cluster.begin(command + ["--password-file", path]).end(within: .seconds(5))
+          expectRefused(outcome, "the password is \(refusal)")
+        }
+        if count < 1 << 17 {
+          let variable = ["TINYSNS_PASSWORD": String(repeating: "x", count: count)]
+          expectRefused(try await cluster.run("client", "bob", environment: variable, within: .seconds(5)), refusal)
+        }
+        expectRefused(
+          try await cluster.run("passwd", "alice", "--new-password-file", path, within: .seconds(5)),
+          "the new password is \(refusal)")
+        // The longest there can be is none too many.
+        let longest = ["TINYSNS_PASSWORD": String(repeating: "x", count: Limits.passwordBytesMax)]
+        #expect(try await cluster.run("client", "carol", environment: longest).status == 0)
+      }
+    }
+
     @Test("a login survives the death of its master and a restart of the cluster; after logout it is useless")
     func logins() async throws {
       try await Cluster.with(masters: 3) { cluster in

@@ -53,7 +53,11 @@ struct Passwd: ParsableCommand {
   }
 
   private func newPassword() throws -> Password {
-    if let given = try PasswordSource.given(file: newPasswordFile, variable: "TINYSNS_NEW_PASSWORD") { return given }
+    if let given = try PasswordSource.given(
+      file: newPasswordFile, variable: "TINYSNS_NEW_PASSWORD", name: "new password")
+    {
+      return given
+    }
     guard PasswordPrompt.canAsk else {
       throw Failure("the new password is needed; give it with --new-password-file FILE or TINYSNS_NEW_PASSWORD")
     }

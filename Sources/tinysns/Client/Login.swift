@@ -91,16 +91,47 @@ enum PasswordSource {
   static let advice = "give the password with --password-file FILE or TINYSNS_PASSWORD"
 
   /// The first line of the file, or else the variable; nil without either.
-  static func given(file: String?, variable: String) throws -> Password? {
+  ///
+  /// - Parameter name: what it is called when it is refused: the server's word for one that is too long, which would not get there.
+  static func given(file: String?, variable: String, name: String = "password") throws -> Password? {
+    let text: String
     if let file {
-      guard let data = FileManager.default.contents(atPath: file) else { throw Failure("can't read \(file)") }
-      let line = data.prefix { $0 != UInt8(ascii: "\n") && $0 != UInt8(ascii: "\r") }
-      guard let text = String(validating: line, as: UTF8.self), !text.isEmpty else {
-        throw Failure("there is no password in the first line of \(file)")
+      let line = try firstLine(of: file)
+      // Of one that is too long the end may be missing.
+      guard line.count <= Limits.passwordBytesMax else { throw tooLong(name) }
+      guard let valid = String(validating: line, as: UTF8.self) else {
+        throw Failure("the \(name) in \(file) is not UTF-8")
       }
-      return Password(text)
+      guard !valid.isEmpty else { throw Failure("there is no password in the first line of \(file)") }
+      text = valid
+    } else {
+      text = ProcessInfo.processInfo.environment[variable] ?? ""
+      if text.isEmpty { return nil }
     }
-    guard let text = ProcessInfo.processInfo.environment[variable], !text.isEmpty else { return nil }
+    guard text.utf8.count <= Limits.passwordBytesMax else { throw tooLong(name) }
     return Password(text)
+  }
+
+  private static func tooLong(_ name: String) -> Failure {
+    Failure("the \(name) is refused: \(TextFault.tooLong(limit: Limits.passwordBytesMax).explanation)")
+  }
+
+  /// The first line of a file or pipe, without its end, up to one byte more than a password may have. What follows in a pipe is left
+  /// in it: it may be standard input, with commands.
+  private static func firstLine(of path: String) throws -> [UInt8] {
+    func unreadable() -> Failure { Failure("can't read \(path): \(String(cString: strerror(errno)))") }
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw unreadable() }
+    defer { close(descriptor) }
+    var line: [UInt8] = []
+    while line.count <= Limits.passwordBytesMax {
+      var byte: UInt8 = 0
+      let count = read(descriptor, &byte, 1)
+      if count < 0, errno == EINTR { continue }
+      guard count >= 0 else { throw unreadable() }
+      if count == 0 || byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") { break }
+      line.append(byte)
+    }
+    return line
   }
 }
