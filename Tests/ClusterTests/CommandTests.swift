@@ -362,9 +362,37 @@ extension RealProcesses {
       #expect(input.status == 0 && input.errors.isEmpty, "\(input)")
       let output = try await cluster.shell("$T post \(alice) 'unheard' $Y >&-")
       #expect(output.status == 1, "\(output)")
+      #expect(output.errors == "tinysns: can't write the output: Bad file descriptor\n")
       let errors = try await cluster.shell("$T post \(alice) 'heard' $Y 2>&-")
       #expect(errors.status == 0 && errors.lines.count == 1, "\(errors)")
       #expect(try await cluster.timeline(alice).map(\.text) == ["unheard", "heard"])
+    }
+
+    @Test("output that can't be written is told in one line")
+    func fullOutput() async throws {
+      let alice = try await users("alice")[0]
+      for command in [
+        "post \(alice) x", "list \(alice)", "timeline \(alice)", "status", "status --json", "keys", "--help",
+      ] {
+        let outcome = try await cluster.shell("$T \(command) \(command == "--help" ? "" : "$Y") >/dev/full")
+        #expect(outcome.status == 1, "\(outcome)")
+        #expect(outcome.errors == "tinysns: can't write the output: No space left on device\n", "\(outcome)")
+        let both = try await cluster.shell("$T \(command) \(command == "--help" ? "" : "$Y") >/dev/full 2>&1")
+        #expect(both.status == 1, "\(both)")
+      }
+    }
+
+    @Test("a failure keeps its status when nobody reads or takes what it says")
+    func unheardFailure() async throws {
+      let nobody = freshName("nobody")
+      for (command, status) in [("post \(nobody) x", 1), ("post \(nobody) x --colour", 2)] {
+        let full = try await cluster.shell("$T \(command) $Y 2>/dev/full")
+        #expect(full.status == status, "\(full)")
+        let file = cluster.folder + "/status-\(nobody)"
+        let unread = try await cluster.shell(
+          "{ sleep 0.1; $T \(command) $Y 2>&1; echo $? >\(file); } | :; cat \(file)")
+        #expect(unread.output == "\(status)\n", "\(unread)")
+      }
     }
 
     @Test("timeline --follow | head -1 ends quietly")

@@ -48,14 +48,18 @@ struct Failure: Error {
 
 /// Standard output and error.
 enum Terminal {
-  /// Prints a line. Ends the process quietly when nobody reads any more.
+  /// Prints a line. Ends the process when it can't be written; quietly when nobody reads any more.
   static func print(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
 
   static func complain(_ line: String) { write("tinysns: \(line)\n", to: STDERR_FILENO) }
 
   static func write(_ text: String, to descriptor: Int32) {
     let code = tryWrite(text, to: descriptor)
-    if code != 0 { exit(code == EPIPE ? ExitStatus.done : ExitStatus.failed) }
+    // What standard error does not take can be told to nobody: the work goes on, and ends with its own status.
+    if code == 0 || descriptor == STDERR_FILENO { return }
+    if code == EPIPE { exit(ExitStatus.done) }
+    complain("can't write the output: \(String(cString: strerror(code)))")
+    exit(ExitStatus.failed)
   }
 
   /// Writes all of it; returns 0 or the error that prevented it.
