@@ -48,7 +48,14 @@ package enum ClientLine: Equatable {
     case "POST": self = rest.isEmpty ? .wrong("POST takes a text") : .post(rest)
     case "HELP", "?": self = alone(.help, "HELP")
     case "QUIT", "EXIT": self = alone(.quit, "QUIT")
-    default: self = .wrong("there is no command \(first.prefix(40)); type HELP for those there are")
+    default: self = .wrong("there is no command \(Self.excerpt(first)); type HELP for those there are")
     }
+  }
+
+  /// The beginning of a word, safe to show. A single character may have any number of scalars.
+  private static func excerpt(_ word: Substring) -> String {
+    let scalars = word.unicodeScalars
+    let end = scalars.index(scalars.startIndex, offsetBy: 60, limitedBy: scalars.endIndex) ?? scalars.endIndex
+    return SafeText.visible(String(scalars[..<end])) + (end < scalars.endIndex ? "…" : "")
   }
 }

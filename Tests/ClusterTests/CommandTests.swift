@@ -282,6 +282,12 @@ extension RealProcesses {
     func scriptErrors() async throws {
       let alice = try await users("alice")[0]
       let long = String(repeating: "x", count: Limits.postBytes + 1)
+      let odd = "\u{1B}[2J" + String(repeating: "\0", count: 1 << 20)
+      // One character, with a million accents.
+      let accents = "a" + String(repeating: "\u{301}", count: 1 << 20)
+      let unknown = try await cluster.run("client", alice, input: .text("\(odd)\n\(accents)\n"))
+      #expect(unknown.lines.count == 2 && unknown.output.utf8.count < 500, "\(unknown.output.utf8.count) bytes")
+      #expect(!unknown.output.contains { $0 == "\u{1B}" || $0 == "\0" })
       let script = "FLY\nFOLLOW\nFOLLOW a b\nLIST all\nPOST\nPOST \(long)\nPOST a\u{1}b\n\(long)\nPOST good"
       let outcome = try await cluster.run("client", alice, input: .text(script))
       #expect(outcome.status == 1)

@@ -164,4 +164,18 @@ import TinySNSClient
     }
     #expect(!message.isEmpty && !message.contains("\n"))
   }
+
+  @Test(arguments: [
+    String(repeating: "x", count: 1 << 20), String(repeating: "\0", count: 1_000),
+    "a" + String(repeating: "\u{301}", count: 1_000),
+    "\u{1B}[31mred", "two\rlines",
+  ])
+  func shortensAndShowsWhatItDoesNotKnow(_ line: String) {
+    guard case .wrong(let message) = ClientLine(parsing: line) else {
+      Issue.record("it was taken")
+      return
+    }
+    #expect(message.unicodeScalars.count < 120)
+    #expect(SafeText.visible(message) == message)
+  }
 }
