@@ -105,6 +105,11 @@ pid_t tinysns_lock_owner(int fd) {
     return lock.l_pid > 0 ? lock.l_pid : -ESRCH;
 }
 
+pid_t tinysns_dead_child(void) {
+    siginfo_t info = {.si_pid = 0};
+    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 ? info.si_pid : 0;
+}
+
 long tinysns_set_limit_nofile_max(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -errno;

@@ -113,6 +113,33 @@ extension RealProcesses {
       }
     }
 
+    @Test("a launcher that is the first process of a container leaves no zombies of those whose supervisor has died")
+    func firstProcess() async throws {
+      try await Cluster.with(masters: 1, start: false) { cluster in
+        // Needs the right to make a PID namespace.
+        guard try await cluster.shell("unshare --pid --fork --mount-proc true").status == 0 else { return }
+        let script = """
+          exec unshare --pid --fork --mount-proc --kill-child '\(Command.program)' up --topology '\(cluster.topology)'
+          """
+        let up = try Command(["-c", script], in: cluster.folder, program: "/bin/sh")
+        func pid(of role: String) async throws -> Int32 {
+          try await eventually("there is a \(role)") {
+            cluster.servers().first { $0.value[1] == role }?.key
+          }
+        }
+        let (slave, master) = (try await pid(of: "slave"), try await pid(of: "master"))
+        try cluster.signal(slave, SIGKILL)
+        try await eventually("another slave has found it") {
+          cluster.log(of: "slave-1").contains("found master-1 running")
+        }
+        try cluster.signal(master, SIGKILL)
+        try await eventually("nothing is left of it") { Glibc.kill(master, 0) != 0 }
+        // With the first process of a namespace all of it ends.
+        up.kill(SIGKILL)
+        try await eventually("all of it is gone") { cluster.processes().isEmpty }
+      }
+    }
+
     @Test("a state folder that nobody may write to is told")
     func readOnlyFolder() async throws {
       var setup = Cluster.Setup(masters: 1)

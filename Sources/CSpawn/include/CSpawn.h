@@ -102,6 +102,11 @@ int tinysns_lock_try(int fd);
 /// in another PID namespace; another negative errno if it can't be told.
 pid_t tinysns_lock_owner(int fd);
 
+/// A child that has ended and that nobody has waited for yet. It stays so.
+///
+/// \returns its process id; 0 if there is none.
+pid_t tinysns_dead_child(void);
+
 // MARK: Limits
 
 /// Raises the soft limit of open descriptors (RLIMIT_NOFILE) to the hard limit.

@@ -70,23 +70,25 @@ struct ChildProcess: ~Copyable {
     return (result == 1, code, signal, result != -ECHILD)
   }
 
-  /// Whether the kernel has stopped it (SIGSTOP, a debugger).
-  borrowing func isStopped() -> Bool {
-    let file = open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return false }
-    defer { close(file) }
-    return withUnsafeTemporaryAllocation(byteCount: 128, alignment: 1) { buffer in
-      // "pid (name) S …": the name, 16 bytes at most, may hold anything, so look behind the last parenthesis.
-      let start = buffer[..<max(0, read(file, buffer.baseAddress, buffer.count))]
-      guard let end = start.lastIndex(of: UInt8(ascii: ")")), end + 2 < start.endIndex else { return false }
-      return start[end + 2] == UInt8(ascii: "T") || start[end + 2] == UInt8(ascii: "t")
-    }
-  }
+  borrowing func isStopped() -> Bool { Node.isStopped(pid) }
 
   /// Keeps one older log file, so that logs don't grow forever.
   private static func rotate(_ path: String) {
     var status = stat()
     if stat(path, &status) == 0, status.st_size > 8 << 20 { rename(path, path + ".old") }
+  }
+}
+
+/// Whether the kernel has stopped a process (SIGSTOP, a debugger).
+public func isStopped(_ pid: Int32) -> Bool {
+  let file = open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
+  guard file >= 0 else { return false }
+  defer { close(file) }
+  return withUnsafeTemporaryAllocation(byteCount: 128, alignment: 1) { buffer in
+    // "pid (name) S …": the name, 16 bytes at most, may hold anything, so look behind the last parenthesis.
+    let start = buffer[..<max(0, read(file, buffer.baseAddress, buffer.count))]
+    guard let end = start.lastIndex(of: UInt8(ascii: ")")), end + 2 < start.endIndex else { return false }
+    return start[end + 2] == UInt8(ascii: "T") || start[end + 2] == UInt8(ascii: "t")
   }
 }
 

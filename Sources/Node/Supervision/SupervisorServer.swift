@@ -172,8 +172,18 @@ public struct SupervisorServer: ~Copyable {
         }
       }
       try carryOut()
+      if getpid() == 1 { collectOrphans() }
     }
     _ = onTick()
+  }
+
+  /// The first process of a container inherits the children of whoever dies before them: a slave's master, say.
+  private func collectOrphans() {
+    while case let pid = tinysns_dead_child(), pid > 0,
+      !processes.indices.contains(where: { processes[$0].child?.pid == pid })
+    {
+      waitpid(pid, nil, WNOHANG)
+    }
   }
 
   private mutating func receive(at now: Instant) throws(ZMQError) {

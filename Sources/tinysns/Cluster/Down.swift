@@ -31,15 +31,6 @@ struct ClusterStop {
     }.sorted { ($0.name != Deployment.launcher ? 1 : 0, $0.name) < ($1.name != Deployment.launcher ? 1 : 0, $1.name) }
   }
 
-  /// Whether it was stopped by a signal (SIGSTOP, Ctrl-Z), or by a debugger.
-  private func isFrozen(_ pid: Int32) -> Bool {
-    // "PID (name) state …", where a name may have spaces and brackets.
-    guard let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
-      let end = text.lastIndex(of: ")")
-    else { return false }
-    return ["T", "t"].contains(text[end...].dropFirst(2).prefix(1))
-  }
-
   /// Stops everything gracefully; what has not stopped by the deadline is killed. Returns the names of what ran, and of what
   /// had to be killed.
   func stop(within time: Interval) -> (stopped: [String], killed: [String]) {
@@ -54,7 +45,7 @@ struct ClusterStop {
       if targets.isEmpty { return (stopped.sorted(), killed.sorted()) }
       let isLate = Clock.now() >= deadline
       // A launcher or slave stops its own children; without one, or with one that is frozen, they are told directly.
-      let hasLauncher = targets.contains { $0.name == Deployment.launcher && !isFrozen($0.pid) }
+      let hasLauncher = targets.contains { $0.name == Deployment.launcher && !isStopped($0.pid) }
       for target in targets {
         stopped.insert(target.name)
         if isLate {
