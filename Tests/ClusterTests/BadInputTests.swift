@@ -140,6 +140,18 @@ extension RealProcesses {
       }
     }
 
+    @Test("what the launcher can't start is told by up, with the reason")
+    func cannotStart() async throws {
+      try await Cluster.with(masters: 1, start: false) { cluster in
+        try FileManager.default.createDirectory(
+          atPath: "\(cluster.state)/log/router.log", withIntermediateDirectories: true)
+        chmod(cluster.state, 0o700)
+        let outcome = try await cluster.run("up", "--detach", within: .seconds(15))
+        expectFailure(outcome, "can't start router", "Is a directory")
+        #expect(cluster.servers().isEmpty)
+      }
+    }
+
     @Test("a state folder that nobody may write to is told")
     func readOnlyFolder() async throws {
       var setup = Cluster.Setup(masters: 1)

@@ -149,21 +149,27 @@ struct Up: ParsableCommand {
     return sizes
   }
 
-  /// The last thing that went wrong, from the logs of processes that are not there.
+  /// The last thing that went wrong: from the logs of processes that are not there; else what a supervisor says of those that it can't start,
+  /// or that crash.
   private func reason(
     _ deployment: Deployment, since offsets: [String: UInt64], ofAnyBut registered: Set<String> = []
   ) -> String? {
     var found: String?
+    var told: String?
     for name in deployment.processNames where !registered.contains(name) {
       guard let handle = FileHandle(forReadingAtPath: deployment.folder.log(of: name)) else { continue }
       defer { try? handle.close() }
       try? handle.seek(toOffset: offsets[name] ?? 0)
       let text = String(decoding: (try? handle.readToEnd()) ?? Data(), as: UTF8.self)
-      guard let line = text.split(separator: "\n").last(where: { $0.hasPrefix("tinysns: ") }) else { continue }
+      let lines = text.split(separator: "\n")
+      if let line = lines.last(where: { $0.contains(" error \(name) ") || $0.contains(") crashed: ") }) {
+        told = line.split(separator: " ", maxSplits: 3).last.map(String.init)
+      }
+      guard let line = lines.last(where: { $0.hasPrefix("tinysns: ") }) else { continue }
       // A master that runs, and is not registered yet, has come back.
       if deployment.folder.owner(of: name) == nil { found = String(line.dropFirst(9)) }
     }
-    return found
+    return found ?? told
   }
 
   /// A port that somebody else has is found before anything is started.
