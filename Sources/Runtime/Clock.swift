@@ -15,7 +15,7 @@ public enum Clock {
   /// Milliseconds since the machine was started, its sleep included: what begins later has more, also when somebody sets the clock.
   public static func sinceBoot() -> UInt64 {
     var time = timespec()
-    clock_gettime(CLOCK_BOOTTIME, &time)
+    if clock_gettime(CLOCK_BOOTTIME, &time) != 0 { clock_gettime(CLOCK_MONOTONIC, &time) }
     return UInt64(time.tv_sec) * 1_000 + UInt64(time.tv_nsec) / 1_000_000
   }
 

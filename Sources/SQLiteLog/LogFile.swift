@@ -18,13 +18,12 @@ final class LogFile {
   let path: String
   private let file: DatabaseFile
   private let turnstile: Turnstile
-  /// Held by whoever creates the file, or gives its WAL its length.
+  /// Held by whoever opens the file, or gives its WAL its length.
   private let creation: FileLock
   /// Held by whoever checkpoints.
   private let checkpointing: FileLock
-  /// Shared by all who have the file open: nobody makes a new one while they write to one that was deleted.
-  private let opened: FileLock
-  private var place: Place?
+  private let register: LogRegister
+  private let place: LogPlace
   private var nextLook: Int64 = 0
   private let wal: WALWatch
   private var writer = EventWriter()
@@ -32,29 +31,31 @@ final class LogFile {
   init(folder: String, options: SQLiteLog.Options) throws(LogError) {
     path = folder + "/log.db"
     turnstile = try Turnstile(folder: folder)
-    creation = try FileLock(path: folder + "/log.create.lock")
+    let creation = try FileLock(path: folder + "/log.create.lock")
+    self.creation = creation
     checkpointing = try FileLock(path: folder + "/log.checkpoint.lock")
-    opened = try FileLock(path: folder + "/log.open.lock")
+    register = try LogRegister(folder: folder)
     wal = WALWatch(due: options.checkpointPages, limit: 4 * options.checkpointPages)
     let opening = DatabaseFile.Options(
       synchronous: "FULL", checkpointPages: 0, cacheKiB: 512, pagesMax: options.pagesMax)
+    try creation.lock()
+    defer { creation.unlock() }
+    try register.checkOpening(of: path)
     var file: DatabaseFile
     if (sizeOfFile(path) ?? 0) == 0 {
-      file = try Self.create(folder: folder, path: path, options: opening, creation, opened)
+      file = try Self.create(folder: folder, path: path, options: opening)
     } else {
       file = try DatabaseFile(path: path, options: opening)
       // Whoever was creating it may have died half-way.
-      if try file.isEmpty() {
-        file = try Self.create(folder: folder, path: path, options: opening, creation, opened)
-      }
+      if try file.isEmpty() { file = try Self.create(folder: folder, path: path, options: opening) }
     }
-    try opened.lock(.shared)
     self.file = file
     let (application, version) = try file.identity()
     guard application == DatabaseFile.applicationID else {
       throw LogError.corrupt("\(path): a SQLite database, but not a log of Tiny SNS")
     }
     guard version <= Self.version else { throw LogError.newer(found: version, supported: Self.version) }
+    place = try register.enter(path)
     switch version {
     case Self.version: break
     case 1..<Self.version: try upgrade()
@@ -62,7 +63,6 @@ final class LogFile {
     }
     _ = try head()
     try syncWAL()
-    place = Place(of: path)
     try file.access { wal.watch($0) }
   }
 
@@ -86,20 +86,11 @@ final class LogFile {
     }
   }
 
-  /// Creates the file, unless another process is faster.
-  ///
-  /// - Throws: `.failed` if others have it open and yet there is none.
+  /// Creates the file. For the holder of `creation`.
   private static func create(
-    folder: String, path: String, options: DatabaseFile.Options, _ creation: FileLock, _ opened: FileLock
+    folder: String, path: String, options: DatabaseFile.Options
   ) throws(LogError) -> DatabaseFile {
-    try creation.lock()
-    defer { creation.unlock() }
     if sizeOfFile(path) == nil {
-      guard try opened.tryLock() else {
-        throw LogError.failed(
-          "\(path): was deleted or moved while others have it open; no new one is begun beside them")
-      }
-      defer { opened.unlock() }
       // Created here for its mode, which its WAL inherits. Nobody has it open, so no lock of SQLite's is lost by the close.
       let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
       guard descriptor >= 0 else { throw LogError(path: path, doing: "create", errno: errno) }
@@ -122,6 +113,8 @@ final class LogFile {
     return file
   }
 
+  deinit { register.leave() }
+
   func releaseMemory() { file.releaseMemory() }
 
   // MARK: Appending
@@ -132,10 +125,10 @@ final class LogFile {
       precondition(event.id == head.advanced(by: offset + 1), "event \(event.id) is not the next after \(head)")
     }
     guard let last = events.last else { return try self.head() == head ? .appended : .behind }
-    try checkPlace()
     try turnstile.enter()
     var isBehind = false
     defer { turnstile.leave(reserving: isBehind) }
+    try checkPlace()
     do {
       isBehind = try !file.access { database in
         try database.rows("BEGIN IMMEDIATE").run()
@@ -166,31 +159,12 @@ final class LogFile {
     try? database.moveWAL()
   }
 
-  /// Which files the database, its WAL and its shared memory are.
-  private struct Place: Equatable {
-    private struct File: Equatable {
-      var device: dev_t
-      var inode: ino_t
-    }
-
-    private var files: [File] = []
-
-    /// Nil if one is missing.
-    init?(of path: String) {
-      for suffix in ["", "-wal", "-shm"] {
-        var status = stat()
-        guard stat(path + suffix, &status) == 0 else { return nil }
-        files.append(File(device: status.st_dev, inode: status.st_ino))
-      }
-    }
-  }
-
   /// What is appended to files that were deleted, or that others have taken the place of, is gone with this process. Looks at most ten
   /// times a second, which is as good as always: what was appended before they went is lost as well.
   private func checkPlace() throws(LogError) {
     let now = monotonicNanoseconds()
     guard now >= nextLook else { return }
-    guard Place(of: path) == place else {
+    guard LogPlace(of: path) == place else {
       throw LogError.failed("\(path): it, its -wal or its -shm was deleted, moved or replaced while it was open")
     }
     nextLook = now + Self.lookNanoseconds

@@ -31,13 +31,17 @@ public final class SQLiteLog: EventLog {
   /// Opens the log in `folder`, and creates it if there is none. The folder must exist.
   ///
   /// Throws `.newer` if a newer version of the program wrote it (nothing is changed), `.corrupt` if it is no log or damaged, `.failed` if
-  /// the folder can't be written.
+  /// the folder can't be written, if there was a log and its file is gone, or if others have one open that is another file by now.
   public init(folder: String, options: Options = Options()) throws(LogError) {
     self.folder = folder
     log = try LogFile(folder: folder, options: options)
     indexing = try FileLock(path: folder + "/index.lock")
     indexOpening = try FileLock(path: folder + "/index.open.lock")
   }
+
+  /// A log that was in `folder`, and was deleted, is not missed any more: the next one to open it may begin a new one. Does nothing while somebody
+  /// has it open.
+  public static func forgetDeleted(in folder: String) throws(LogError) { try LogRegister.forget(in: folder) }
 
   /// Events after the index's watermark that are held against it when it is loaded.
   private static let eventsCompared = 256

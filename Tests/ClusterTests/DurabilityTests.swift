@@ -124,15 +124,17 @@ extension RealProcesses {
       }
     }
 
-    @Test("when somebody deletes the log nothing more is acknowledged, masters go on, and none begins another log")
-    func deletedLog() async throws {
+    @Test(
+      "when somebody deletes or replaces the log nothing more is acknowledged, masters go on, and none begins another log",
+      arguments: [
+        "rm log.db log.db-wal log.db-shm", "rm log.db-wal log.db-shm", "cp log.db copy && mv copy log.db",
+      ])
+    func deletedLog(line: String) async throws {
       try await Cluster.with(masters: 2) { cluster in
         try await cluster.register("alice")
         let id = try await cluster.post("alice", "kept")
         let before = try await cluster.whole()
-        for suffix in ["", "-wal", "-shm"] {
-          try FileManager.default.removeItem(atPath: "\(cluster.state)/log.db\(suffix)")
-        }
+        #expect(try await cluster.shell("cd '\(cluster.state)' && \(line)").status == 0)
         try await eventually("a post is refused") {
           let outcome = try await cluster.run("post", "alice", "lost")
           return outcome.status != 0 && outcome.errors.contains("deleted, moved or replaced")
@@ -140,12 +142,28 @@ extension RealProcesses {
         let standby = try #require(before.masters.first { $0.state == "standby" })
         try cluster.signal(standby.pid, SIGKILL)
         try await eventually("it does not come back, and says why") {
-          cluster.log(of: standby.name).contains("was deleted or moved while others have it open")
+          cluster.log(of: standby.name).contains("while others have it open")
         }
         let after = try await cluster.status()
         #expect(after.available?.pid == before.available?.pid)
         #expect(after.master(standby.name)?.state != "standby")
         #expect(try await cluster.timeline("alice").first?.id == id)
+      }
+    }
+
+    @Test("when the last master dies that had a deleted log open, none begins a new one until somebody says up")
+    func missedLog() async throws {
+      try await Cluster.with(masters: 1, "respawn_delay: 100ms") { cluster in
+        try await cluster.register("alice")
+        let before = try await cluster.whole()
+        #expect(try await cluster.shell("rm '\(cluster.state)'/log.db*").status == 0)
+        try cluster.signal(before.masters[0].pid, SIGKILL)
+        try await eventually("it says why it does not come back") {
+          cluster.log(of: "master-1").contains("there was one, and it is gone")
+        }
+        #expect(try await cluster.run("down").status == 0)
+        try await cluster.start()
+        #expect(try await cluster.status().masters[0].head == 0)
       }
     }
 

@@ -572,7 +572,6 @@ import Testing
     #expect(try SQLiteLog(folder: folder.path).read(after: .zero, limit: 1_000) == history.events)
   }
 
-  /// An idle master must not make one checkpoint after the other.
   /// What is appended to a file without a name is gone with the process.
   @Test(arguments: ["log.db", "log.db-wal", "log.db-shm"])
   func nothingIsAppendedToWhatWasDeleted(name: String) throws {
@@ -613,12 +612,62 @@ import Testing
       _ = try SQLiteLog(folder: folder.path)
     } throws: { error in
       guard case .failed(let reason) = error as? LogError else { return false }
-      return reason.contains("was deleted or moved while others have it open")
+      return reason.contains("while others have it open")
     }
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/log.db"))
     #expect(try log.head() == history.events[0].id)
   }
 
+  @Test(arguments: [["-wal"], ["-shm"], ["-wal", "-shm"], [""]])
+  func anotherFileIsNotOpenedBesideOneThatIsOpen(suffixes: [String]) throws {
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.append([history.events[0]], after: .zero) == .appended)
+    for suffix in suffixes {
+      let file = "\(folder.path)/log.db\(suffix)"
+      try FileManager.default.copyItem(atPath: file, toPath: file + ".copy")
+      try FileManager.default.removeItem(atPath: file)
+      // Those of SQLite it makes itself.
+      if suffix.isEmpty { try FileManager.default.moveItem(atPath: file + ".copy", toPath: file) }
+    }
+    #expect {
+      _ = try SQLiteLog(folder: folder.path)
+    } throws: { error in
+      guard case .failed(let reason) = error as? LogError else { return false }
+      return reason.contains("while others have it open")
+    }
+    #expect(try log.head() == history.events[0].id)
+  }
+
+  /// Whoever was the last to have it open may have died because of that.
+  @Test func aLogThatIsGoneIsMissedUntilItIsForgotten() throws {
+    #expect(try SQLiteLog(folder: folder.path).append([history.events[0]], after: .zero) == .appended)
+    try FileManager.default.removeItem(atPath: folder.path + "/log.db")
+    for _ in 0..<2 {
+      #expect {
+        _ = try SQLiteLog(folder: folder.path)
+      } throws: { error in
+        guard case .failed(let reason) = error as? LogError else { return false }
+        return reason.contains("there was one, and it is gone")
+      }
+    }
+    try SQLiteLog.forgetDeleted(in: folder.path)
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.append([history.events[0]], after: .zero) == .appended)
+    try SQLiteLog.forgetDeleted(in: folder.path)
+    #expect(try SQLiteLog(folder: folder.path).head() == history.events[0].id)
+  }
+
+  /// As after a backup: nobody has it open, so it may be any.
+  @Test func aLogMayBeReplacedWhileNobodyHasItOpen() throws {
+    #expect(try SQLiteLog(folder: folder.path).append([history.events[0]], after: .zero) == .appended)
+    let file = folder.path + "/log.db"
+    try FileManager.default.copyItem(atPath: file, toPath: file + ".copy")
+    try FileManager.default.removeItem(atPath: file)
+    try FileManager.default.moveItem(atPath: file + ".copy", toPath: file)
+    #expect(try SQLiteLog(folder: folder.path).head() == history.events[0].id)
+  }
+
+  /// An idle master must not make one checkpoint after the other.
   @Test func aCheckpointIsDueOnce() throws {
     var options = SQLiteLog.Options()
     options.checkpointPages = 10

@@ -111,7 +111,7 @@ pid_t tinysns_dead_child(void);
 
 /// Raises the soft limit of open descriptors (RLIMIT_NOFILE) to the hard limit.
 ///
-/// \returns the limit now in force.
+/// \returns the limit now in force, which is the old one if that is forbidden; a negative errno if it can't be told.
 long tinysns_set_limit_nofile_max(void);
 
 /// Lets malloc keep up to 2 MiB of free memory an arena, and take blocks of up to 1 MiB from it, instead of adapting both, from 128 KiB

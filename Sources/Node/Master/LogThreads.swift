@@ -28,7 +28,7 @@ enum LogResult: Sendable {
 
 extension LogError {
   /// For a log line or an answer.
-  var explanation: String {
+  public var explanation: String {
     switch self {
     case .full(let what): return "disk full (\(what))"
     case .failed(let what): return what

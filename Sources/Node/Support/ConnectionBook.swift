@@ -43,6 +43,10 @@ final class ConnectionBook: Sendable {
     addressOf: @escaping @Sendable (Int32) -> String? = ConnectionBook.peerAddress,
     breakOff: @escaping @Sendable (Int32) -> Void = { shutdown($0, Int32(SHUT_RDWR)) }
   ) {
+    // However few there can be, one address must not have all of them.
+    var limits = limits
+    limits.connectionsPerAddress = min(limits.connectionsPerAddress, connectionsMax / 2)
+    limits.connectionsPerLoopback = min(limits.connectionsPerLoopback, connectionsMax - connectionsMax / 8)
     self.limits = limits
     self.connectionsMax = connectionsMax
     self.pause = pause

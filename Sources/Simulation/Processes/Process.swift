@@ -61,6 +61,7 @@ class Process {
     self.name = name
     self.host = host
     self.pid = pid
+    // Real ones count from the machine's start; a host's wall clock is never set here, so that it orders them as well.
     incarnation = Incarnation(UInt64(world.wall(ofHost: host).milliseconds))
     clockOrigin = .microseconds(Int64(world.random.below(1_000_000_000)))
     wellSince = world.now

@@ -116,11 +116,19 @@ enum PasswordSource {
     Failure("the \(name) is refused: \(TextFault.tooLong(limit: Limits.passwordBytesMax).explanation)")
   }
 
+  /// Which of this process's descriptors a path like /dev/fd/3 stands for; nil for any other path.
+  private static func openDescriptor(_ path: String) -> Int32? {
+    if path == "/dev/stdin" { return STDIN_FILENO }
+    let folder = ["/dev/fd/", "/proc/self/fd/"].first { path.hasPrefix($0) }
+    return folder.flatMap { Int32(path.dropFirst($0.count)) }
+  }
+
   /// The first line of a file or pipe, without its end, up to one byte more than a password may have. What follows in a pipe is left
   /// in it: it may be standard input, with commands.
   private static func firstLine(of path: String) throws -> [UInt8] {
     func unreadable() -> Failure { Failure("can't read \(path): \(String(cString: strerror(errno)))") }
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    // A file that is open already is read from where it is: to open it again would be to begin anew, and sockets can't be.
+    let descriptor = openDescriptor(path).map { fcntl($0, F_DUPFD_CLOEXEC, 3) } ?? open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw unreadable() }
     defer { close(descriptor) }
     var line: [UInt8] = []

@@ -7,6 +7,7 @@ import Logging
 import Model
 import Node
 import Runtime
+import SQLiteLog
 import Topology
 
 struct Up: ParsableCommand {
@@ -56,6 +57,8 @@ struct Up: ParsableCommand {
     for master in deployment.topology.masters where deployment.folder.owner(of: master.slaveName) == nil {
       deployment.folder.forgetDeath(of: master.name)
     }
+    // Nor does a person who has deleted the log want it back.
+    try SQLiteLog.forgetDeleted(in: deployment.topology.state)
     var options = deployment.launcherSupervision
     if view != nil {
       // In the foreground its own log goes to a file too, and is shown from there with the others'.

@@ -1,6 +1,7 @@
 // How a command ends: exit codes and the one line that says why.
 
 import Foundation
+import Log
 import Node
 import TinySNSClient
 import Topology
@@ -32,6 +33,7 @@ struct Failure: Error {
     case let failure as Failure: self = failure
     case let error as ClientError: self.init(error)
     case let error as NodeError: self.init(error.description)
+    case let error as LogError: self.init(error.explanation)
     case let error as TopologyError: self.init(error.description)
     default: self.init("\(error)")
     }
