@@ -64,10 +64,14 @@ final class LogRegister {
   /// - Throws: `.failed` if it has been replaced meanwhile.
   func enter(_ path: String) throws(LogError) -> LogPlace {
     guard let place = LogPlace(of: path) else { throw Self.replaced(path) }
-    if place != read() {
-      // Those who had it open are gone, and so is their WAL.
-      guard try lock.tryLock() else { throw Self.replaced(path) }
-      write(place)
+    let former = read()
+    if place != former {
+      // Those who had it open may be gone, and their WAL with them.
+      if try lock.tryLock() {
+        write(place)
+      } else if former != nil {
+        throw Self.replaced(path)
+      }
     }
     try lock.lock(.shared)
     return place
