@@ -18,9 +18,7 @@ final class LogFile {
   let path: String
   private let file: DatabaseFile
   private let turnstile: Turnstile
-  /// Held by whoever opens the file, or gives its WAL its length.
-  private let creation: FileLock
-  /// Held by whoever checkpoints.
+  /// Held by whoever checkpoints, or gives the WAL its length.
   private let checkpointing: FileLock
   private let register: LogRegister
   private let place: LogPlace
@@ -32,7 +30,6 @@ final class LogFile {
     path = folder + "/log.db"
     turnstile = try Turnstile(folder: folder)
     let creation = try FileLock(path: folder + "/log.create.lock")
-    self.creation = creation
     checkpointing = try FileLock(path: folder + "/log.checkpoint.lock")
     register = try LogRegister(folder: folder)
     wal = WALWatch(due: options.checkpointPages, limit: 4 * options.checkpointPages)
@@ -55,6 +52,8 @@ final class LogFile {
       throw LogError.corrupt("\(path): a SQLite database, but not a log of Tiny SNS")
     }
     guard version <= Self.version else { throw LogError.newer(found: version, supported: Self.version) }
+    // A copy that was made otherwise than by SQLite's backup may have another mode.
+    if LogPlace(of: path) == nil { try file.access { try $0.execute(sql: "PRAGMA journal_mode = WAL") } }
     place = try register.enter(path)
     switch version {
     case Self.version: break
@@ -113,7 +112,9 @@ final class LogFile {
     return file
   }
 
-  deinit { register.leave() }
+  /// If the log has been replaced, its register is left with its descriptor, which is closed behind the database: another process would else open the
+  /// new one, and find its WAL deleted by this one's close.
+  deinit { if LogPlace(of: path) == place { register.leave() } }
 
   func releaseMemory() { file.releaseMemory() }
 
@@ -229,9 +230,9 @@ final class LogFile {
     let path = path + "-wal"
     let wanted = Self.walHeaderBytes + wal.due * Self.frameBytes
     guard let size = sizeOfFile(path), size < wanted, let free = bytesFree(at: path), free / 100 > wanted,
-      try creation.tryLock()
+      try checkpointing.tryLock()
     else { return }
-    defer { creation.unlock() }
+    defer { checkpointing.unlock() }
     // As in `syncWAL`, no lock is lost by the close.
     let descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
     guard descriptor >= 0 else { throw LogError(path: path, doing: "open", errno: errno) }

@@ -42,24 +42,27 @@ final class LogRegister {
 
   init(folder: String) throws(LogError) { lock = try FileLock(path: folder + "/log.open.lock") }
 
-  /// To be called before the log is opened, by one at a time: SQLite would already do harm to files that don't belong together.
+  /// To be called before the log is opened, by the holder of `log.create.lock`: SQLite would already do harm to files that don't belong together.
   ///
   /// - Throws: `.failed` if others have another one open, or if there was one and it is gone: that the last who had it open has died is no reason to
   ///   begin anew.
   func checkOpening(of path: String) throws(LogError) {
     let former = read()
-    guard try lock.tryLock() else {
-      if let former, LogPlace(of: path) != former { throw Self.replaced(path) }
-      return
+    let exists = (sizeOfFile(path) ?? 0) > 0
+    if try !lock.tryLock() {
+      let place = LogPlace(of: path)
+      if exists, place != nil, former == nil || place == former { return }
+      // Whoever closes it last deletes its WAL. If it is still open now, it was when that was looked for.
+      guard try lock.tryLock() else { throw Self.replaced(path) }
     }
     defer { lock.unlock() }
-    if former != nil, access(path, F_OK) != 0, errno == ENOENT {
+    if former != nil, !exists {
       throw LogError.failed(
         "\(path): there was one, and it is gone; if it is not to come back, `tinysns up` begins a new one")
     }
   }
 
-  /// To be called once the log has been opened, by the one who has checked that.
+  /// To be called once the log has been opened, by the same holder.
   ///
   /// - Throws: `.failed` if it has been replaced meanwhile.
   func enter(_ path: String) throws(LogError) -> LogPlace {
@@ -67,11 +70,8 @@ final class LogRegister {
     let former = read()
     if place != former {
       // Those who had it open may be gone, and their WAL with them.
-      if try lock.tryLock() {
-        write(place)
-      } else if former != nil {
-        throw Self.replaced(path)
-      }
+      guard try lock.tryLock() || former == nil else { throw Self.replaced(path) }
+      write(place)
     }
     try lock.lock(.shared)
     return place
@@ -81,14 +81,16 @@ final class LogRegister {
     .failed("\(path): it, its -wal or its -shm was deleted, moved or replaced while others have it open")
   }
 
-  /// Before the log is closed: whoever closes it last deletes its WAL.
+  /// To be called before the log is closed, if it is still where it was: whoever closes it last deletes its WAL.
   func leave() { lock.unlock() }
 
-  /// What was there is not missed any more, unless somebody has it open.
+  /// What was there is not missed any more, unless somebody has it open, or is opening it.
   static func forget(in folder: String) throws(LogError) {
+    let creation = try FileLock(path: folder + "/log.create.lock")
     let register = try LogRegister(folder: folder)
-    guard try register.lock.tryLock() else { return }
-    ftruncate(register.lock.descriptor, 0)
+    guard try creation.tryLock(), try register.lock.tryLock(), register.read() != nil else { return }
+    // In place, so that a disk that is full has room for the next one.
+    pwrite(register.lock.descriptor, "-", 1, 0)
   }
 
   private func read() -> LogPlace? {
@@ -98,7 +100,7 @@ final class LogRegister {
     }
   }
 
-  /// In place, for which a disk that is full has room. Best effort: without it nothing is compared.
+  /// Best effort: without it nothing is compared.
   private func write(_ place: LogPlace) {
     let bytes = Array(place.text.utf8)
     let count = pwrite(lock.descriptor, bytes, bytes.count, 0)

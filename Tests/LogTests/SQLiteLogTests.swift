@@ -657,6 +657,27 @@ import Testing
     #expect(try SQLiteLog(folder: folder.path).head() == history.events[0].id)
   }
 
+  /// The last one to close it deletes its WAL, just when another opens it.
+  @Test func whoOpensAndClosesItAtOnceIsNotTakenForAStranger() throws {
+    let failures = Mutex<[String]>([])
+    let path = folder.path
+    DispatchQueue.concurrentPerform(iterations: 4) { _ in
+      for _ in 0..<25 {
+        do { _ = try SQLiteLog(folder: path).head() } catch { failures.withLock { $0.append("\(error)") } }
+      }
+    }
+    #expect(failures.withLock { $0 } == [])
+  }
+
+  @Test func anEmptiedLogIsNotBegunAnew() throws {
+    let log = try SQLiteLog(folder: folder.path)
+    #expect(try log.append([history.events[0]], after: .zero) == .appended)
+    let before = LogPlace(of: folder.path + "/log.db")
+    truncate(folder.path + "/log.db", 0)
+    #expect(throws: LogError.self) { try SQLiteLog(folder: folder.path) }
+    #expect(LogPlace(of: folder.path + "/log.db") == before)
+  }
+
   /// As after a backup: nobody has it open, so it may be any.
   @Test func aLogMayBeReplacedWhileNobodyHasItOpen() throws {
     #expect(try SQLiteLog(folder: folder.path).append([history.events[0]], after: .zero) == .appended)

@@ -43,7 +43,7 @@ final class ConnectionBook: Sendable {
     addressOf: @escaping @Sendable (Int32) -> String? = ConnectionBook.peerAddress,
     breakOff: @escaping @Sendable (Int32) -> Void = { shutdown($0, Int32(SHUT_RDWR)) }
   ) {
-    // However few there can be, one address must not have all of them.
+    // However few there can be, one address must not have all of them; but for those of this machine, most.
     var limits = limits
     limits.connectionsPerAddress = min(limits.connectionsPerAddress, connectionsMax / 2)
     limits.connectionsPerLoopback = min(limits.connectionsPerLoopback, connectionsMax - connectionsMax / 8)

@@ -136,6 +136,11 @@ enum PasswordSource {
       var byte: UInt8 = 0
       let count = read(descriptor, &byte, 1)
       if count < 0, errno == EINTR { continue }
+      if count < 0, errno == EAGAIN {
+        var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        poll(&item, 1, -1)
+        continue
+      }
       guard count >= 0 else { throw unreadable() }
       if count == 0 || byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") { break }
       line.append(byte)

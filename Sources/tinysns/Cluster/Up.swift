@@ -57,8 +57,6 @@ struct Up: ParsableCommand {
     for master in deployment.topology.masters where deployment.folder.owner(of: master.slaveName) == nil {
       deployment.folder.forgetDeath(of: master.name)
     }
-    // Nor does a person who has deleted the log want it back.
-    try SQLiteLog.forgetDeleted(in: deployment.topology.state)
     var options = deployment.launcherSupervision
     if view != nil {
       // In the foreground its own log goes to a file too, and is shown from there with the others'.
@@ -71,6 +69,8 @@ struct Up: ParsableCommand {
     }
     var server = try SupervisorServer(options)
     defer { view?.finish() }
+    // A person who has deleted the log does not want it back.
+    try SQLiteLog.forgetDeleted(in: deployment.topology.state)
     try server.run(tickInterval: view == nil ? nil : .milliseconds(100)) {
       // With its terminal or reader gone a cluster in the foreground ends, as with Ctrl-C.
       view.map { !$0.show() } ?? false
