@@ -78,7 +78,10 @@ extension RealProcesses {
           "{ echo \(password); echo POST one; echo POST two; } | $T client alice --password-file /dev/stdin $Y")
         #expect(script.status == 0 && script.lines.count == 2, "\(script)")
         let file = try await cluster.shell(
-          "{ echo \(password); echo POST three; } >script; $T client alice --password-file /dev/stdin $Y <script")
+          """
+          cd '\(cluster.folder)'; { echo \(password); echo POST three; } >script
+          $T client alice --password-file /dev/stdin $Y <script
+          """)
         #expect(file.status == 0 && file.lines.count == 1, "\(file)")
 
         expectRefused(try await list(from: "/dev/null"), "there is no password in the first line of /dev/null")

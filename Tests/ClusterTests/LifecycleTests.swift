@@ -173,7 +173,7 @@ extension RealProcesses {
       try await Cluster.with(masters: 1, start: false) { cluster in
         // A pipe that is full, and that nobody reads.
         let script = """
-          mkfifo full; exec 3<>full; dd if=/dev/zero of=full bs=1024 oflag=nonblock 2>errors
+          cd '\(cluster.folder)'; mkfifo full; exec 3<>full; dd if=/dev/zero of=full bs=1024 oflag=nonblock 2>errors
           exec '\(Command.program)' up --topology '\(cluster.topology)' >&3
           """
         let up = try Command(["-c", script], in: cluster.folder, program: "/bin/sh")

@@ -202,7 +202,8 @@ private struct DamagedLog: ~Copyable {
     for name in [
       "log.db", "log.db-wal", "log.db-shm", "log.db-journal", "index.db", "index.db-wal", "index.db-shm",
       "index.db-journal",
-      "log.queue.lock", "log.commit.lock", "log.create.lock", "log.checkpoint.lock", "index.lock", "index.open.lock",
+      "log.queue.lock", "log.commit.lock", "log.create.lock", "log.open.lock", "log.checkpoint.lock",
+      "index.lock", "index.open.lock",
     ] { unlink("\(folder)/\(name)") }
   }
 }
