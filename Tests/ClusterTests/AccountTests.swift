@@ -83,6 +83,9 @@ extension RealProcesses {
           $T client alice --password-file /dev/stdin $Y <script
           """)
         #expect(file.status == 0 && file.lines.count == 1, "\(file)")
+        let loggedOut = try await cluster.shell(
+          "echo \(password) | XDG_STATE_HOME=\(cluster.folder)/elsewhere $T logout alice --password-file /dev/stdin $Y")
+        #expect(loggedOut.status == 0, "\(loggedOut)")
 
         expectRefused(try await list(from: "/dev/null"), "there is no password in the first line of /dev/null")
         expectRefused(try await list(from: "/nowhere"), "can't read /nowhere: No such file or directory")

@@ -395,8 +395,10 @@ extension RealProcesses {
         let full = try await cluster.shell("$T \(command) $Y 2>/dev/full")
         #expect(full.status == status, "\(full)")
         let file = cluster.folder + "/status-\(nobody)"
+        // A pipe that had a reader, and has none any more.
+        let pipe = cluster.folder + "/pipe-\(nobody)-\(status)"
         let unread = try await cluster.shell(
-          "{ sleep 0.1; $T \(command) $Y 2>&1; echo $? >\(file); } | :; cat \(file)")
+          "mkfifo \(pipe); : <\(pipe) & exec 3>\(pipe); wait; $T \(command) $Y >&3 2>&3; echo $? >\(file); cat \(file)")
         #expect(unread.output == "\(status)\n", "\(unread)")
       }
     }

@@ -101,7 +101,7 @@ struct Logout: ParsableCommand {
     Main.run { [self] in
       let deployment = try session.topology.loadForClient()
       let saved = SavedLogin(user: user, at: deployment)
-      if !all, saved.load() == nil, try session.givenPassword() == nil {
+      if !all, saved.load() == nil, !session.hasGivenPassword {
         throw Failure("there is no saved login of \(user)")
       }
       let client = try await session.logIn(user)

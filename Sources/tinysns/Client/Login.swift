@@ -31,6 +31,9 @@ struct SessionOptions: ParsableArguments {
     try PasswordSource.given(file: passwordFile, variable: "TINYSNS_PASSWORD")
   }
 
+  /// Whether there is one. It is not read: from a pipe that can be done once.
+  var hasGivenPassword: Bool { passwordFile != nil || PasswordSource.variable("TINYSNS_PASSWORD") != nil }
+
   /// Logs in a user. With `register` a new name is registered: at once if a password was given, else if a person says so.
   ///
   /// The password comes from `--password-file`, `TINYSNS_PASSWORD`, the saved login, the demo clients' passwords, or a
@@ -105,11 +108,16 @@ enum PasswordSource {
       guard !valid.isEmpty else { throw Failure("there is no password in the first line of \(file)") }
       text = valid
     } else {
-      text = ProcessInfo.processInfo.environment[variable] ?? ""
-      if text.isEmpty { return nil }
+      guard let value = Self.variable(variable) else { return nil }
+      guard value.utf8.count <= Limits.passwordBytesMax else { throw tooLong(name) }
+      text = value
     }
-    guard text.utf8.count <= Limits.passwordBytesMax else { throw tooLong(name) }
     return Password(text)
+  }
+
+  /// Of the environment; nil if it is empty.
+  static func variable(_ name: String) -> String? {
+    ProcessInfo.processInfo.environment[name].flatMap { $0.isEmpty ? nil : $0 }
   }
 
   private static func tooLong(_ name: String) -> Failure {

@@ -133,10 +133,11 @@ struct Up: ParsableCommand {
         // Two were started in the same moment.
         if let pid = deployment.folder.owner(of: Deployment.launcher) { throw runsAlready(deployment, pid) }
         throw Failure(
-          reason(deployment, since: offsets) ?? "the launcher ended at once; see \(deployment.folder.logFolder)")
+          reason(deployment, since: offsets, orCrash: true)
+            ?? "the launcher ended at once; see \(deployment.folder.logFolder)")
       }
       if Clock.now() >= deadline {
-        let why = reason(deployment, since: offsets).map { ": \($0)" } ?? ""
+        let why = reason(deployment, since: offsets, orCrash: true).map { ": \($0)" } ?? ""
         throw Failure("\(wanted - registered) of \(wanted) masters have not registered in 30 s\(why)")
       }
       usleep(5_000)
@@ -152,11 +153,14 @@ struct Up: ParsableCommand {
     return sizes
   }
 
-  /// The last thing that went wrong: from the logs of processes that are not there; else what a supervisor says of those that it can't start,
-  /// or that crash.
+  /// The last thing that went wrong: from the logs of processes that are not there; else what their supervisor says, if it can't start them.
+  ///
+  /// - Parameter orCrash: or if they have crashed, after which they may come back yet.
   private func reason(
-    _ deployment: Deployment, since offsets: [String: UInt64], ofAnyBut registered: Set<String> = []
+    _ deployment: Deployment, since offsets: [String: UInt64], ofAnyBut registered: Set<String> = [],
+    orCrash: Bool = false
   ) -> String? {
+    let missing = deployment.processNames.filter { deployment.folder.owner(of: $0) == nil }
     var found: String?
     var told: String?
     for name in deployment.processNames where !registered.contains(name) {
@@ -165,12 +169,15 @@ struct Up: ParsableCommand {
       try? handle.seek(toOffset: offsets[name] ?? 0)
       let text = String(decoding: (try? handle.readToEnd()) ?? Data(), as: UTF8.self)
       let lines = text.split(separator: "\n")
-      if let line = lines.last(where: { $0.contains(" error \(name) ") || $0.contains(") crashed: ") }) {
-        told = line.split(separator: " ", maxSplits: 3).last.map(String.init)
+      let line = lines.last { line in
+        missing.contains { line.contains(" \(name) can't start \($0): ") }
+          || orCrash && line.contains(") crashed: ") && missing.contains { line.contains(" \(name) \($0) (process ") }
       }
-      guard let line = lines.last(where: { $0.hasPrefix("tinysns: ") }) else { continue }
+      // Without date, time, level and the supervisor's name.
+      if let line { told = line.split(separator: " ", maxSplits: 4).last.map(String.init) }
       // A master that runs, and is not registered yet, has come back.
-      if deployment.folder.owner(of: name) == nil { found = String(line.dropFirst(9)) }
+      guard missing.contains(name), let line = lines.last(where: { $0.hasPrefix("tinysns: ") }) else { continue }
+      found = String(line.dropFirst(9))
     }
     return found ?? told
   }
