@@ -34,6 +34,7 @@ let package = Package(
     .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .target(name: "CSpawn"),
+    .target(name: "CEpoll"),
     .target(name: "CLoad", dependencies: ["CSodium", "CZMQ"]),
 
     // Vocabulary and pure logic: no I/O
@@ -71,7 +72,7 @@ let package = Package(
     .target(
       name: "Node",
       dependencies: [
-        "Core", "CSodium", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
+        "CEpoll", "Core", "CSodium", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -103,6 +104,7 @@ let package = Package(
     .testTarget(name: "ArchitectureTests"),
     .testTarget(name: "ZeroMQTests", dependencies: ["ZeroMQ"]),
     .testTarget(name: "SpawnTests", dependencies: ["CSpawn"]),
+    .testTarget(name: "EpollTests", dependencies: ["CEpoll", "ZeroMQ"]),
     .testTarget(name: "ModelTests", dependencies: ["Model"]),
     .testTarget(name: "CoreTests", dependencies: ["Core", "Model"]),
     .testTarget(name: "WireTests", dependencies: ["Fuzzing", "Wire", "Model"]),

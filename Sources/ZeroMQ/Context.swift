@@ -26,6 +26,13 @@ public struct Context: ~Copyable, Sendable {
     handle = try ContextHandle(ioThreads: ioThreads, maxSockets: maxSockets, sendsInBulk: sendsInBulk)
   }
 
+  /// Starts the I/O threads, which otherwise start with the first socket. To no effect once they run.
+  ///
+  /// - Throws: EMFILE without free descriptors.
+  public borrowing func start() throws(ZMQError) {
+    _ = try makeSocket(.pair)
+  }
+
   /// Opens a socket, with `linger` 0.
   ///
   /// - Throws: EMFILE beyond `maxSockets` or without free descriptors; terminated after `shutdown()`.

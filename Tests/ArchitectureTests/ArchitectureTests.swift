@@ -86,6 +86,7 @@ enum Repository {
   static let allowed: [String: Set<String>] = [
     "CZMQ": [],
     "CSpawn": [],
+    "CEpoll": [],
     "CLoad": ["CSodium", "CZMQ"],
     "CEdit": [],
     "CSodium": [],
@@ -97,7 +98,9 @@ enum Repository {
     "Topology": ["Model", "Yams"],
     "Runtime": ["CSpawn", "Model"],
     "ZeroMQ": ["CZMQ"],
-    "Node": ["DequeModule", "Core", "CSodium", "CSpawn", "Log", "Model", "Runtime", "Wire", "ZeroMQ", "Logging"],
+    "Node": [
+      "CEpoll", "Core", "CSodium", "CSpawn", "DequeModule", "Log", "Logging", "Model", "Runtime", "Wire", "ZeroMQ",
+    ],
     "TinySNSClient": ["Core", "CSpawn", "Model", "Runtime", "Wire", "ZeroMQ", "HeapModule"],
     "Simulation": ["Core", "Log", "Model", "Wire"],
     "TerminalText": ["CEdit"],

@@ -1,0 +1,193 @@
+// See CEpoll.h for what this is about.
+
+#define _GNU_SOURCE
+#include "CEpoll.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    INSTANCES_MAX = 1024,       // descriptors of instances
+    DESCRIPTORS_MAX = 1 << 20,  // descriptors in them; what is beyond goes to the kernel
+};
+
+/// An adopted epoll instance. But for its birth, one thread uses it.
+struct instance {
+    int *offers;  // descriptors whose wish for EPOLLOUT the kernel does not know of
+    unsigned count, capacity;
+    bool offered_alone;  // the last wait did not ask the kernel
+};
+
+/// A descriptor in an adopted instance. libzmq has it in one instance at a time, and takes it out before it closes it.
+struct slot {
+    struct instance *instance;  // NULL: the kernel is told everything
+    epoll_data_t data;
+    uint32_t told;   // the events that the kernel knows of
+    unsigned place;  // 1 + index in the instance's offers; 0: no wish, or one that the kernel knows of
+    bool withdrew;   // a wish that the kernel knew of was taken back: it has been writable
+    bool offered;    // the wish has been answered; should it be there still, it was not true
+};
+
+static struct instance *_Atomic instances[INSTANCES_MAX];
+static struct slot slots[DESCRIPTORS_MAX];  // zeros: takes no memory until it is used
+static _Thread_local bool adopts;
+static atomic_int adopted;
+
+void tinysns_epoll_adopt(bool value) { adopts = value; }
+
+int tinysns_epoll_adopted(void) { return atomic_load_explicit(&adopted, memory_order_relaxed); }
+
+// MARK: The kernel's
+
+static int control(int epfd, int operation, int fd, struct epoll_event *event) {
+    return (int)syscall(SYS_epoll_ctl, epfd, operation, fd, event);
+}
+
+static int wait_for(int epfd, struct epoll_event *events, int max, int timeout) {
+    return (int)syscall(SYS_epoll_pwait, epfd, events, max, timeout, NULL, 0);
+}
+
+// MARK: Instances
+
+static struct instance *find(int epfd) {
+    if (epfd < 0 || epfd >= INSTANCES_MAX) return NULL;
+    return atomic_load_explicit(&instances[epfd], memory_order_acquire);
+}
+
+int epoll_create1(int flags) {
+    int epfd = (int)syscall(SYS_epoll_create1, flags);
+    if (epfd < 0 || epfd >= INSTANCES_MAX) return epfd;
+    struct instance *instance = adopts ? calloc(1, sizeof *instance) : NULL;
+    if (instance) atomic_fetch_add_explicit(&adopted, 1, memory_order_relaxed);
+    struct instance *closed = atomic_exchange_explicit(&instances[epfd], instance, memory_order_acq_rel);
+    if (closed) {
+        free(closed->offers);
+        free(closed);
+    }
+    return epfd;
+}
+
+int epoll_create(int size) {
+    if (size > 0) return epoll_create1(0);  // how many is a hint that the kernel has ignored since 2.6.8
+    errno = EINVAL;
+    return -1;
+}
+
+// MARK: Wishes
+
+/// Takes a wish back that the kernel does not know of.
+static void withdraw(struct instance *instance, struct slot *slot) {
+    if (slot->place == 0) return;
+    unsigned index = slot->place - 1;
+    int last = instance->offers[--instance->count];
+    instance->offers[index] = last;
+    if (slots[last].instance == instance && slots[last].place == instance->count + 1) slots[last].place = index + 1;
+    slot->place = 0;
+}
+
+/// Notes a wish without the kernel. \returns false without memory.
+static bool note(struct instance *instance, int fd, struct slot *slot) {
+    slot->offered = false;
+    if (slot->place) return true;
+    if (instance->count == instance->capacity) {
+        unsigned capacity = instance->capacity ? 2 * instance->capacity : 64;
+        int *offers = realloc(instance->offers, capacity * sizeof *offers);
+        if (!offers) return false;
+        instance->offers = offers;
+        instance->capacity = capacity;
+    }
+    instance->offers[instance->count++] = fd;
+    slot->place = instance->count;
+    return true;
+}
+
+static int modify(struct instance *instance, int epfd, int fd, struct epoll_event *event) {
+    struct slot *slot = &slots[fd];
+    bool was_told = slot->told & EPOLLOUT, wants = event->events & EPOLLOUT;
+    bool only_writability = (event->events | EPOLLOUT) == (slot->told | EPOLLOUT) && event->data.u64 == slot->data.u64;
+    if (only_writability && slot->withdrew && !was_told) {
+        if (!wants) {
+            withdraw(instance, slot);
+            return 0;
+        }
+        if (note(instance, fd, slot)) return 0;
+    }
+    int result = control(epfd, EPOLL_CTL_MOD, fd, event);
+    if (result == 0) {
+        withdraw(instance, slot);
+        if (event->events & ~(uint32_t)(EPOLLIN | EPOLLOUT)) {
+            slot->instance = NULL;
+        } else {
+            slot->withdrew |= was_told && !wants;
+            slot->told = event->events;
+            slot->data = event->data;
+        }
+    }
+    return result;
+}
+
+int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event) {
+    struct instance *instance = find(epfd);
+    if (!instance || fd < 0 || fd >= DESCRIPTORS_MAX) return control(epfd, operation, fd, event);
+    struct slot *slot = &slots[fd];
+    bool is_known = slot->instance == instance;
+    if (operation == EPOLL_CTL_MOD && is_known && event) return modify(instance, epfd, fd, event);
+    int result = control(epfd, operation, fd, event);
+    if (result != 0) return result;
+    if (operation == EPOLL_CTL_DEL && is_known) {
+        withdraw(instance, slot);
+        slot->instance = NULL;
+    } else if (operation == EPOLL_CTL_ADD && !(event->events & ~(uint32_t)(EPOLLIN | EPOLLOUT))) {
+        *slot = (struct slot){.instance = instance, .data = event->data, .told = event->events};
+    } else if (operation == EPOLL_CTL_ADD) {
+        slot->instance = NULL;
+    }
+    return 0;
+}
+
+// MARK: Waiting
+
+/// Answers the new wishes, `max` at most, and puts to the kernel those that were answered before and are still there: the
+/// descriptor was not writable, or not for all that is to be written. \returns how many were answered.
+static int offer(struct instance *instance, int epfd, struct epoll_event *events, int max) {
+    int answered = 0;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < instance->count; i++) {
+        int fd = instance->offers[i];
+        struct slot *slot = &slots[fd];
+        if (slot->instance != instance || slot->place != i + 1) continue;  // closed without a word
+        if (slot->offered || max == 0) {
+            struct epoll_event event = {.events = slot->told | EPOLLOUT, .data = slot->data};
+            slot->place = 0;
+            if (control(epfd, EPOLL_CTL_MOD, fd, &event) == 0) slot->told = event.events;
+            continue;
+        }
+        if (answered < max) {
+            slot->offered = true;
+            events[answered++] = (struct epoll_event){.events = EPOLLOUT, .data = slot->data};
+        }
+        instance->offers[kept++] = fd;
+        slot->place = kept;
+    }
+    instance->count = kept;
+    return answered;
+}
+
+int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout) {
+    struct instance *instance = find(epfd);
+    if (!instance || instance->count == 0 || max <= 0) {
+        if (instance) instance->offered_alone = false;
+        return wait_for(epfd, events, max, timeout);
+    }
+    int answered = offer(instance, epfd, events, max / 2);
+    // The kernel's events wait for one turn at most, and cost no call of their own where the thread has only written.
+    instance->offered_alone = answered > 0 && !instance->offered_alone;
+    if (instance->offered_alone) return answered;
+    int reported = wait_for(epfd, events + answered, max - answered, answered ? 0 : timeout);
+    return reported < 0 && answered == 0 ? -1 : answered + (reported > 0 ? reported : 0);
+}
