@@ -26,9 +26,9 @@ public struct Context: ~Copyable, Sendable {
     handle = try ContextHandle(ioThreads: ioThreads, maxSockets: maxSockets, sendsInBulk: sendsInBulk)
   }
 
-  /// Starts the I/O threads, which otherwise start with the first socket. To no effect once they run.
+  /// Starts the I/O threads, which otherwise start with the first socket. Takes one of `maxSockets` for a moment.
   ///
-  /// - Throws: EMFILE without free descriptors.
+  /// - Throws: EMFILE beyond `maxSockets` or without free descriptors; terminated after `shutdown()`.
   public borrowing func start() throws(ZMQError) {
     _ = try makeSocket(.pair)
   }

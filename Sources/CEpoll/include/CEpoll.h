@@ -1,9 +1,9 @@
 // Epoll without asking the kernel what is about to be known anyway: whether a connection takes more bytes.
 //
-// libzmq asks for EPOLLOUT, with a system call, *before* it sends a message to a connection that was idle. Nearly always all of it fits; but
-// only the kernel's EPOLLOUT, which another turn of its loop brings, has libzmq find that there is nothing more to send, and take its wish
-// back with a second call. So such a message costs two `epoll_ctl` and an event besides its `send`: a fifth of a master's
-// time if it has one for each of a thousand connections. No option of libzmq's avoids it.
+// libzmq asks for EPOLLOUT, with a system call, *before* it sends a message to a connection that was idle. Nearly always all of it
+// fits; but only the kernel's EPOLLOUT, which another turn of its loop brings, has libzmq find that there is nothing more to send, and
+// take its wish back with a second call. So such a message costs two `epoll_ctl` and an event besides its `send`: a fifth of a
+// master's time if it has one for each of a thousand connections. No option of libzmq's avoids it.
 //
 // For epoll instances that are *adopted*, this module answers such a wish itself: the next `epoll_wait` says that the descriptor is
 // writable, without having asked. If that was right, or there is nothing more to write, the kernel never hears of the wish. If not, the
@@ -16,6 +16,8 @@
 //
 // Which wishes are answered: those of descriptors with EPOLLIN and EPOLLOUT alone, level-triggered; and not the first one of a descriptor,
 // which goes to the kernel. Where it is about to connect, EPOLLOUT means that it has connected: that is the kernel's to say.
+//
+// For contexts with tcp and ipc connections: libzmq's UDP, WSS and SOCKS take an EPOLLOUT at its word.
 #pragma once
 
 #include <stdbool.h>
@@ -28,11 +30,12 @@ extern "C" {
 /// From now on, or no longer, the epoll instances that the calling thread makes are adopted.
 ///
 /// One thread at a time uses an adopted instance, as libzmq has it: who makes it adds what is to wake up the thread that will wait, and
-/// then only that thread does. It waits with `epoll_wait`. An instance whose descriptor is 1,024 or greater is not adopted; a closed one
-/// is forgotten when its number is used again.
+/// then only that thread does. It waits with `epoll_wait`; until it does so for the first time, all goes to the kernel. A descriptor is
+/// in one adopted instance at a time, and removed before it is closed. A closed instance is forgotten when another one gets its
+/// number.
 void tinysns_epoll_adopt(bool adopts);
 
-/// How many instances have been adopted in this process, closed ones included.
+/// How many instances that the calling thread made have been adopted, closed ones included.
 int tinysns_epoll_adopted(void);
 
 #ifdef __cplusplus
