@@ -112,6 +112,7 @@ let package = Package(
       name: "LogTests",
       dependencies: [
         "Log", "SQLiteLog", "Model", "log-hammer", .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "GRDBSQLite", package: "GRDB.swift"),
       ]),
     .executableTarget(
       name: "log-hammer", dependencies: ["Log", "Model", "SQLiteLog"], path: "Tests/Support/log-hammer",

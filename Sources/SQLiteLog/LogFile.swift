@@ -16,7 +16,7 @@ final class LogFile {
   /// older log is taken over as it is.
   static let version = 3
   let path: String
-  private let file: DatabaseFile
+  let file: DatabaseFile  // private but for tests
   private let turnstile: Turnstile
   /// Held by whoever checkpoints, or gives the WAL its length.
   private let checkpointing: FileLock
@@ -24,6 +24,8 @@ final class LogFile {
   private let place: LogPlace
   private var nextLook: Int64 = 0
   private let wal: WALWatch
+  /// Whether a move has failed, and what had been moved until then could not be forgotten (`move`).
+  private var isMoveDoubtful = false
   private var writer = EventWriter()
 
   init(folder: String, options: SQLiteLog.Options) throws(LogError) {
@@ -157,7 +159,7 @@ final class LogFile {
   private func moveWALThatIsTooLong(in database: Database) {
     guard wal.isTooLong, (try? checkpointing.tryLock()) == true else { return }
     defer { checkpointing.unlock() }
-    try? database.moveWAL()
+    try? move(in: database)
   }
 
   /// What is appended to files that were deleted, or that others have taken the place of, is gone with this process. Looks at most ten
@@ -189,15 +191,29 @@ final class LogFile {
     guard try checkpointing.tryLock() else { return }
     defer { checkpointing.unlock() }
     guard try beginCheckpoint() else { return }
-    try file.access { database in
-      try database.moveWAL()
-      // SQLite syncs what it has moved when nothing is left to move: in the turn, while all wait.
-      try database.syncFile()
-    }
+    // SQLite syncs what it has moved when nothing is left to move: in the turn, while all wait.
+    try file.access { try move(in: $0, syncing: true) }
     // That all was moved which was there when SQLite looked does not mean that all is moved now: only in the turn can that be told.
     guard try turnstile.enter(within: Self.turnNanoseconds) else { return }
     defer { turnstile.leave(reserving: false) }
-    try file.access { try $0.moveWAL() }
+    try file.access { try move(in: $0) }
+  }
+
+  /// Moves into the database what of its WAL nobody reads any more. For the holder of `checkpointing`.
+  ///
+  /// Should the disk fail, all of the WAL is moved again the next time. For the kernel tells each who has the file open once of what it could not
+  /// write, and takes it for written from then on (lwn.net/Articles/752063); SQLite takes what it has moved for moved even before it is
+  /// synced. So the next sync would succeed without it, and the WAL, which has it, begin anew.
+  private func move(in database: Database, syncing: Bool = false) throws {
+    do {
+      if isMoveDoubtful { try database.forgetMoved() }
+      try database.moveWAL()
+      if syncing { try database.syncFile() }
+      isMoveDoubtful = false
+    } catch {
+      isMoveDoubtful = (try? database.forgetMoved()) == nil
+      throw error
+    }
   }
 
   /// Puts something into the WAL that has not been moved: a page that stays as it is. From here on only the caller can bring it about that all is
@@ -215,7 +231,7 @@ final class LogFile {
       return true
     } catch .full {
       // Not even a page: then all that is there is moved in the turn, and the WAL can begin anew where it is.
-      try file.access { try $0.moveWAL() }
+      try file.access { try move(in: $0) }
       return false
     }
   }
@@ -488,10 +504,7 @@ extension Database {
 
   /// Syncs the database's file, through SQLite's own handle: closing another drops its locks.
   fileprivate func syncFile() throws {
-    var file: UnsafeMutablePointer<sqlite3_file>?
-    guard sqlite3_file_control(sqliteConnection, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK,
-      let file, let methods = file.pointee.pMethods
-    else { return }
+    guard let file = mainFile, let methods = file.pointee.pMethods else { return }
     let code = methods.pointee.xSync(file, SQLITE_SYNC_NORMAL)
     guard code != SQLITE_OK else { return }
     var errno: Int32 = 0
@@ -501,6 +514,36 @@ extension Database {
         errno: errno)
     }
     throw DatabaseError(resultCode: ResultCode(rawValue: code), message: String(cString: sqlite3_errstr(code)))
+  }
+
+  /// Has SQLite know of nothing in the WAL that it is in the database. For the only one who checkpoints; who reads, or appends, may go on.
+  ///
+  /// The number of frames that are (`nBackfill`) is in the WAL's index, which all processes share (sqlite.org/walformat.html, 2.1). SQLite makes it
+  /// 0 by itself when a first process opens the log, and may always find it too low.
+  fileprivate func forgetMoved() throws {
+    func check(_ code: Int32) throws {
+      if code != SQLITE_OK { throw DatabaseError(resultCode: ResultCode(rawValue: code)) }
+    }
+    let checkpointLock: Int32 = 1
+    let (version, offsetOfMoved): (UInt32, Int) = (3_007_000, 96)
+    guard let file = mainFile, let methods = file.pointee.pMethods, methods.pointee.iVersion >= 2,
+      let lock = methods.pointee.xShmLock, let map = methods.pointee.xShmMap
+    else { throw LogError.failed("log.db: SQLite has no shared memory for its WAL") }
+    try check(lock(file, checkpointLock, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
+    defer { _ = lock(file, checkpointLock, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) }
+    var index: UnsafeMutableRawPointer?
+    try check(map(file, 0, 32_768, 0, &index))
+    guard let index, index.load(as: UInt32.self) == version else {
+      throw LogError.failed("log.db-shm: is of an unknown version")
+    }
+    index.storeBytes(of: 0, toByteOffset: offsetOfMoved, as: UInt32.self)
+  }
+
+  /// The database's file as SQLite has it open.
+  var mainFile: UnsafeMutablePointer<sqlite3_file>? {
+    var file: UnsafeMutablePointer<sqlite3_file>?
+    let code = sqlite3_file_control(sqliteConnection, "main", SQLITE_FCNTL_FILE_POINTER, &file)
+    return code == SQLITE_OK ? file : nil
   }
 }
 

@@ -19,7 +19,7 @@ public final class SQLiteLog: EventLog {
   }
 
   private let folder: String
-  private let log: LogFile
+  let log: LogFile  // private but for tests
   /// Held by whoever brings the index up to date.
   private let indexing: FileLock
   /// Held by whoever opens the index (shared) or replaces it.

@@ -2,6 +2,7 @@
 
 import Foundation
 import GRDB
+import GRDBSQLite
 import Log
 import Model
 import Synchronization
@@ -536,6 +537,40 @@ import Testing
     #expect(beginnings >= rounds - 2)
   }
 
+  /// The kernel tells once of what it could not write, and takes it for written from then on. So all that was moved since the WAL began must be
+  /// written anew, not only what was not moved yet.
+  @Test func whatCouldNotBeSyncedIsMovedAgain() throws {
+    let log = try SQLiteLog(folder: folder.path)
+    let other = try SQLiteLog(folder: folder.path)
+    var history = history
+    history.addMixed(2_000)
+    let half = history.events.count / 2
+    #expect(try log.append(Array(history.events[..<half]), after: .zero) == .appended)
+    // Whoever reads keeps what comes from now on from being moved, so that SQLite itself does not sync.
+    var configuration = Configuration()
+    configuration.allowsUnsafeTransactions = true
+    let reader = try DatabaseQueue(path: path("log.db"), configuration: configuration)
+    try reader.inDatabase { database in
+      try database.beginTransaction(.deferred)
+      _ = try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_master")
+    }
+    #expect(try log.append(Array(history.events[half...]), after: EventID(UInt64(half))) == .appended)
+
+    let disk = try ObservedDisk(of: log)
+    disk.failsSyncs = true
+    #expect(throws: LogError.self) { try log.checkpoint() }
+    disk.failsSyncs = false
+    let lost = disk.takeWritten()
+    #expect(lost.count > 5)
+    try reader.inDatabase { try $0.rollback() }
+    try log.checkpoint()
+    #expect(disk.takeWritten().isSuperset(of: lost))
+    try log.checkpoint()
+    #expect(disk.takeWritten().count < 3)  // all has been moved, once
+    #expect(try other.read(after: .zero, limit: 5_000) == history.events)
+    #expect(try other.append([], after: history.head) == .appended)
+  }
+
   /// The WAL has its length from the start, and what is read from it is what was written, also by who finds it as it is after a crash.
   @Test func aNewWALIsAsLongAsItWillBe() throws {
     var options = SQLiteLog.Options()
@@ -753,5 +788,50 @@ import Testing
   @Test(arguments: [[0x01], [0x80], [0x00, 0x02], [0x01, 0x01], Array(repeating: 0xff, count: 30)] as [[UInt8]])
   func refusesOtherBytes(bytes: [UInt8]) {
     #expect(bytes.withUnsafeBufferPointer { WindowCodec.decode($0) } == nil)
+  }
+}
+
+/// What SQLite writes to the file `log.db` of one log, and syncs that fail if so asked. One at a time.
+private final class ObservedDisk {
+  private struct State {
+    var original: sqlite3_io_methods
+    var failsSyncs = false
+    var written: Set<Int64> = []
+  }
+
+  /// C functions have no context.
+  private static let state = Mutex<State?>(nil)
+
+  init(of log: SQLiteLog) throws {
+    let file = try #require(try log.log.file.access { $0.mainFile })
+    let original = file.pointee.pMethods.pointee
+    Self.state.withLock { $0 = State(original: original) }
+    let methods = UnsafeMutablePointer<sqlite3_io_methods>.allocate(capacity: 1)  // for as long as the file is open
+    methods.initialize(to: original)
+    methods.pointee.xWrite = { file, bytes, count, offset in
+      let original = ObservedDisk.state.withLock {
+        $0!.written.insert(offset)
+        return $0!.original
+      }
+      return original.xWrite(file, bytes, count, offset)
+    }
+    methods.pointee.xSync = { file, flags in
+      let state = ObservedDisk.state.withLock { $0! }
+      return state.failsSyncs ? ResultCode.SQLITE_IOERR_FSYNC.rawValue : state.original.xSync(file, flags)
+    }
+    file.pointee.pMethods = UnsafePointer(methods)
+  }
+
+  var failsSyncs: Bool {
+    get { Self.state.withLock { $0!.failsSyncs } }
+    set { Self.state.withLock { $0!.failsSyncs = newValue } }
+  }
+
+  /// Where something has been written since the last call.
+  func takeWritten() -> Set<Int64> {
+    Self.state.withLock { state in
+      defer { state!.written = [] }
+      return state!.written
+    }
   }
 }
