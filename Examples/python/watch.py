@@ -64,7 +64,7 @@ HELLO_TIMEOUT = 0.5  # for the answer to a Hello with a token
 PASSWORD_TIMEOUT = 2.0  # with a password, which is slow to check on purpose
 REQUEST_TIMEOUT = 2.0  # for the answer to a request, before the master is suspected
 PING_BUSY = 0.2  # silence with requests under way, before a Ping
-PING_IDLE = 1.0  # silence otherwise; finds lost tails and hung masters, and keeps the session
+PING_EVERY = 1.0  # from one Ping to the next, whatever is heard: only a Pong finds a lost tail, and only what is said keeps the session
 PONG_TIMEOUT = 0.3  # for the answer to a Ping, before the master is suspected
 TAIL_PATIENCE = 0.15  # for an update to overtake the Pong that tells of it
 
@@ -225,7 +225,8 @@ class Client:
         self.is_open = False  # it has said Welcome
         self.requests = self.updates = self.monitor = None
         self.last_heard = 0.0
-        self.ping_sent_at = None
+        self.last_ping = 0.0
+        self.ping_sent_at = None  # of one that has not been answered
         # The master that failed.
         self.suspect = None
         self.failures = 0
@@ -346,9 +347,12 @@ class Client:
     def oldest_sent(self):
         return min((pending.sent_at for pending in self.pending.values() if pending.sent_at is not None), default=None)
 
+    def ping_due(self):
+        due = self.last_ping + PING_EVERY
+        return min(due, self.last_heard + PING_BUSY) if self.pending else due
+
     def next_timer(self):
-        times = [self.last_heard + (PING_BUSY if self.pending else PING_IDLE)] if self.ping_sent_at is None \
-            else [self.ping_sent_at + PONG_TIMEOUT]
+        times = [self.ping_due() if self.ping_sent_at is None else self.ping_sent_at + PONG_TIMEOUT]
         oldest = self.oldest_sent()
         if oldest is not None:
             times.append(oldest + REQUEST_TIMEOUT)
@@ -362,8 +366,8 @@ class Client:
     def on_timers(self, now):
         oldest = self.oldest_sent()
         if self.ping_sent_at is None:
-            if now >= self.last_heard + (PING_BUSY if self.pending else PING_IDLE):
-                self.ping_sent_at = now
+            if now >= self.ping_due():
+                self.last_ping = self.ping_sent_at = now
                 self.send(self.new_number(), lambda request: request.ping.SetInParent())
         elif now >= self.ping_sent_at + PONG_TIMEOUT:
             return self.lose("no answer", is_suspect=True)
@@ -498,7 +502,7 @@ class Client:
         self.token = reply.welcome.token or self.token
         self.register = False  # once is enough; later an unknown name would be an error
         self.is_open = True
-        self.last_heard, self.ping_sent_at = now, None
+        self.last_heard, self.last_ping, self.ping_sent_at = now, now, None
         self.suspect, self.failures = None, 0
         if self.lost_at is not None:
             self.on_note(f"{master.name} serves now, after {(now - self.lost_at) * 1000:.0f} ms")

@@ -45,7 +45,7 @@ public protocol EventLog: AnyObject {
   /// not wait for it. True once, and again when much more has been appended.
   func takeCheckpointDue() -> Bool
 
-  /// Moves what was appended to its place. Takes a while, during which other instances append, but for a moment at its end.
+  /// Moves what was appended to its place. Takes a while, during which other instances append, but for a moment at its beginning and at its end.
   func checkpoint() throws(LogError)
 
   /// Does beforehand what would else make the first appends to a new log slower. Not needed for anything else, nor does an error matter.

@@ -63,7 +63,7 @@ public struct TokenClaims: Hashable, Sendable {
   public enum Holder: Hashable, Sendable {
     /// Good as long as the account's credential is of this generation.
     case account(AccountID, generation: EventID)
-    /// Whoever can read the cluster's keys: may give any account a new password, and nothing else.
+    /// Whoever can read the cluster's keys: may give any account a new password and end its logins, and nothing else.
     case operatorOfCluster
   }
 

@@ -80,7 +80,7 @@ public enum Limits {
   public static let topicsPerSession = 16
   /// What a topology may make of that, at most: the position of each is in every answer to a ping.
   public static let topicsPerSessionMost = 256
-  /// A session unheard for this long is closed. Clients ping every second when they have nothing else to say.
+  /// A session unheard for this long is closed. Clients that have nothing else to say ping four times as often, or more.
   public static let sessionSilence = Interval.seconds(10)
   /// Log entries about bad input from outside, a minute and process; more are counted only.
   public static let complaintsPerMinute = 20
@@ -109,7 +109,7 @@ public enum Limits {
   /// Clients whose outcomes are kept; beyond that those of the longest idle ones go first.
   public static let repeatClients = 65_536
   /// Failures in a row at a master that the router finds healthy, after which a client is sent to another one: connections lost, and
-  /// silences after the first.
+  /// silences after the second (`Locate.failures`).
   public static let failuresAtMaster: UInt32 = 2
   /// The longest deadline that a client may give a request.
   public static let requestLifetime = Interval.seconds(5 * 60)

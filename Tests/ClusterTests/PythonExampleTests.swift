@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import Model
 import Testing
 
 extension RealProcesses {
@@ -59,6 +60,24 @@ extension RealProcesses {
         #expect(watcher.errors.contains(" serves now, after "), "\(watcher.errors)")
         // What it shows is what there is.
         #expect(try await cluster.timeline("bob", limit: 100) == shown)
+      }
+    }
+
+    @Test("watch.py keeps its session by what it says, however much it hears", Self.hasPython)
+    func keepsItsSession() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        try await cluster.register("alice")
+        let watcher = try watch(cluster, "bob", "--follow", "alice", "--post", "here I am", "--json")
+        try await eventually("bob sees his own post") { !watcher.lines.isEmpty }
+        // Longer than a master keeps a session that says nothing.
+        let end = ContinuousClock.now + .milliseconds(Limits.sessionSilence.milliseconds + 2_000)
+        var count = 0
+        while ContinuousClock.now < end {
+          try await cluster.post("alice", "post \(count)")
+          count += 1
+        }
+        try await eventually("bob sees the last post") { watcher.lines.count > count }
+        #expect(!watcher.errors.contains("serves now"), "\(watcher.errors)")
       }
     }
 

@@ -35,8 +35,6 @@ struct WatchTable: Sendable {
   private var byAuthor: [References] = []
   private var nextGeneration: UInt32 = 1
 
-  var count: Int { slotByKey.count }
-
   /// The state of a watched topic.
   func position(of topic: Topic) -> Watching? {
     guard let slot = slotByTopic[topic], let timeline = slots[slot] else { return nil }
@@ -49,12 +47,12 @@ struct WatchTable: Sendable {
   }
 
   /// One more watcher of `key`, whose posts are those of `authors`. The topic is `freshTopic` if nobody watched it so far.
-  mutating func watch(_ key: TimelineKey, authors: [AccountID], freshTopic: @autoclosure () -> Topic) -> Watching {
+  mutating func watch(_ key: TimelineKey, authors: [AccountID], freshTopic: Topic) -> Watching {
     if let slot = slotByKey[key] {
       slots[slot]!.watchers += 1
       return Watching(topic: slots[slot]!.topic, sequence: slots[slot]!.sequence)
     }
-    let timeline = Timeline(key: key, topic: freshTopic(), sequence: 1, watchers: 1, generation: nextGeneration)
+    let timeline = Timeline(key: key, topic: freshTopic, sequence: 1, watchers: 1, generation: nextGeneration)
     nextGeneration &+= 1
     let slot: Int
     if let free = freeSlots.popLast() {

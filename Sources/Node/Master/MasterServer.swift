@@ -73,9 +73,6 @@ public struct MasterServer: ~Copyable {
   /// How long messages of one socket are handled before the others, and above all the beats, have their turn: a master with much
   /// to do on a machine with much to do must not look like one that hangs.
   private static let turn = Interval.milliseconds(5)
-  /// More, without an end in between, than all sessions could have to say; see `receiveSubscriptions`.
-  private static let subscriptionsMax = 20_000
-
   /// Messages of a push before everything else has its turn.
   private static let pushesPerTurn = 128
   /// The least time between two messages of a push, on the average over a turn. The system takes 5 to 10 µs to send one (a profile), so
@@ -498,7 +495,7 @@ public struct MasterServer: ~Copyable {
       switch try sockets.requests.receive() {
       case .nothing: return
       case .garbage(let peer, let what):
-        complain(what, "requests", at: now)
+        complain(what, "requests", "the peer is shut out", at: now)
         if let peer { core.onMalformed(from: peer, into: &actions) }
       case .message(let peer):
         do throws(WireError) {
@@ -543,7 +540,7 @@ public struct MasterServer: ~Copyable {
       .reply(Reply(number: number, body: .refused(Refusal(.invalid, "the message is \(error.explanation)"))), to: peer))
     core.onMalformed(from: peer, into: &actions)
     sockets.requests.shutOutPeer(peer)
-    complain("a message is \(error.explanation)", "requests", at: now)
+    complain("a message is \(error.explanation)", "requests", "the peer is shut out", at: now)
   }
 
   /// A subscription counts if it is to a topic that the subscriber's own session watches: whoever asks for less (every prefix would
@@ -559,7 +556,8 @@ public struct MasterServer: ~Copyable {
     var (read, counted) = subscribing ?? (0, [])
     subscribing = nil
     var turn = Turn(Self.turn)
-    while read < Self.subscriptionsMax {
+    // As many as all sessions could have to say at once: more, without an end in between, is a flood.
+    while read < options.limits.sessions * options.limits.topicsPerSession {
       if try turn.isOver(before: sockets.timelines) {
         subscribing = (read, counted)
         return
@@ -571,11 +569,11 @@ public struct MasterServer: ~Copyable {
       read += 1
       if message.withBytes({ $0.isEmpty || $0.unsafeLoad(as: UInt8.self) > 1 }) {
         isMisled = true
-        complain("a message that is no subscription", "timelines", at: now)
+        complain("a message that is no subscription", "timelines", "it is ignored", at: now)
         continue
       }
       guard let (subscribe, topic) = message.withBytes({ Wire.decodeSubscription($0) }) else {
-        complain("a subscription to what is no topic", "timelines", at: now)
+        complain("a subscription to what is no topic", "timelines", "it does not count", at: now)
         continue
       }
       if isMisled { continue }
@@ -588,7 +586,7 @@ public struct MasterServer: ~Copyable {
         core.onSubscribed(topic, into: &actions)
       }
     }
-    // More than anybody needs: a flood. What is still unread may cancel what was let count.
+    // What is still unread may cancel what was let count.
     core.abandon(counted, into: &actions)
   }
 
@@ -601,7 +599,7 @@ public struct MasterServer: ~Copyable {
         core.onLogBatch(batch, at: now, into: &actions)
         reader.noteGrowth()
       } catch {
-        complain("an event is \(error.explanation)", "log", at: now)
+        complain("an event is \(error.explanation)", "log", "it is ignored", at: now)
       }
     }
   }
@@ -612,7 +610,7 @@ public struct MasterServer: ~Copyable {
         let reply = try message.withBytes { bytes throws(WireError) in try Wire.decodeRouterReply(bytes) }
         core.onRouter(reply, at: now, into: &actions)
       } catch {
-        complain("the router's message is \(error.explanation)", "router", at: now)
+        complain("the router's message is \(error.explanation)", "router", "it is ignored", at: now)
       }
     }
   }
@@ -621,8 +619,8 @@ public struct MasterServer: ~Copyable {
     for what in connections { warn("refused at the \(port) port: \(what)", at: now) }
   }
 
-  private mutating func complain(_ what: String, _ port: String, at now: Instant) {
-    warn("bad input on the \(port) port, the peer is shut out: \(what)", at: now)
+  private mutating func complain(_ what: String, _ port: String, _ consequence: String, at now: Instant) {
+    warn("bad input on the \(port) port, \(consequence): \(what)", at: now)
   }
 
   private mutating func warn(_ text: String, at now: Instant) {

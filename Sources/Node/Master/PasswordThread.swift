@@ -8,8 +8,7 @@ import Runtime
 
 /// Argon2id with the cost that the cluster has for new passwords. A stored hash says its own.
 public struct PasswordHasher: Sendable {
-  /// OWASP's second choice for Argon2id: 19 MiB, two passes, one lane.
-  public static let memoryDefault = 19 << 20
+  /// With 19 MiB, which a topology has by default, OWASP's second choice for Argon2id (one lane).
   private static let passes: UInt64 = 2
 
   private let memory: Int
