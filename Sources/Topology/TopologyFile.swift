@@ -10,11 +10,16 @@ extension Topology {
   /// Reads and checks the file at `path`. A relative `state:` is taken from the file's folder, wherever the caller is.
   /// Throws the first thing that is wrong, with `path` as the name of the file.
   public static func load(path: String) throws(TopologyError) -> Topology {
+    try parse(text(of: path), fileName: path, folder: folder(of: path))
+  }
+
+  /// The text of the file at `path`, of at most `fileBytesMax`; nothing else is checked.
+  public static func text(of path: String) throws(TopologyError) -> String {
     let bytes = try contents(of: path)
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw TopologyError(file: path, line: lineOfInvalidUTF8(in: bytes), problem: "not valid UTF-8 text")
     }
-    return try parse(text, fileName: path, folder: try folder(of: path))
+    return text
   }
 
   private static func contents(of path: String) throws(TopologyError) -> [UInt8] {
@@ -36,7 +41,7 @@ extension Topology {
   }
 
   /// The absolute path of the folder of the file at `path`, without symbolic links.
-  private static func folder(of path: String) throws(TopologyError) -> String {
+  public static func folder(of path: String) throws(TopologyError) -> String {
     let slash = path.lastIndex(of: "/")
     let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     guard let absolute = realpath(folder, nil) else { throw TopologyError(file: path, systemError: errno) }

@@ -20,6 +20,7 @@ extension RealProcesses {
         #expect(state.router.endpoint == cluster.router)
         #expect(state.masters.allSatisfy { $0.pid != nil && $0.requests != nil && $0.timelines != nil })
         #expect(Set(state.masters.compactMap(\.pid)).count == 3)
+        #expect(!cluster.log(of: "master-1").contains("asks the kernel before each message"), "CEpoll is not in use")
         let table = try await cluster.run("status")
         #expect(table.lines.count { $0.contains("standby") } == 2)
       }
@@ -59,6 +60,91 @@ extension RealProcesses {
         }
         let after = try await cluster.status()
         #expect(after.launcher.pid == launcher)
+      }
+    }
+
+    @Test(
+      "a topology that is edited under a running cluster counts after down: who is started again has the one from before",
+      arguments: [
+        "router: { port: 1 }\nhosts: { local: { masters: 1, first_port: 0 } }\nrespawn_delay: 60s\n", "hosts: [\n", nil,
+      ])
+    func editedTopology(_ edited: String?) async throws {
+      try await Cluster.with(masters: 2) { cluster in
+        let before = try await cluster.whole()
+        let text = try String(contentsOfFile: cluster.topology, encoding: .utf8)
+        if let edited {
+          try edited.write(toFile: cluster.topology, atomically: true, encoding: .utf8)
+        } else {
+          try FileManager.default.removeItem(atPath: cluster.topology)
+        }
+        // A slave and the master of another, so that both are started by whoever has read the file before.
+        try cluster.signal(before.slave("slave-1")?.pid, SIGKILL)
+        try cluster.signal(before.master("master-2")?.pid, SIGKILL)
+        try cluster.signal(before.router.pid, SIGKILL)
+        func isBack(_ words: String..., but pid: Int32?) -> Bool {
+          cluster.servers().contains { $0.key != pid && Array($0.value[1...].prefix(words.count)) == words }
+        }
+        try await eventually("all three are back") {
+          isBack("slave", "slave-1", but: before.slave("slave-1")?.pid)
+            && isBack("master", "master-2", but: before.master("master-2")?.pid)
+            && isBack("router", but: before.router.pid)
+        }
+        // Started by a slave that was itself started after the file had changed.
+        try cluster.signal(before.master("master-1")?.pid, SIGKILL)
+        try await eventually("master-1 is back") { isBack("master", "master-1", but: before.master("master-1")?.pid) }
+        try await eventually("both masters have started") {
+          ["master-1", "master-2"].allSatisfy { cluster.log(of: $0).ranges(of: "started as process").count == 2 }
+        }
+        for name in ["router", "slave-1", "master-1", "master-2"] {
+          #expect(!cluster.log(of: name).contains(cluster.topology), "it has read the file: \(cluster.log(of: name))")
+        }
+        if edited?.hasPrefix("router") == true {
+          #expect(try await cluster.whole().router.endpoint == before.router.endpoint)
+        }
+        try text.write(toFile: cluster.topology, atomically: true, encoding: .utf8)
+        #expect(try await cluster.whole().router.endpoint == before.router.endpoint)
+        #expect(try await cluster.run("status").errors.isEmpty)
+      }
+    }
+
+    @Test("status, up and down of a running cluster whose topology has changed: told, and nothing is mixed")
+    func changedTopology() async throws {
+      try await Cluster.with(masters: 2) { cluster in
+        let before = try await cluster.whole()
+        let text = try String(contentsOfFile: cluster.topology, encoding: .utf8)
+        func write(_ text: String) throws {
+          try text.write(toFile: cluster.topology, atomically: true, encoding: .utf8)
+        }
+        // A comment is no change.
+        try write("# mine\n" + text)
+        #expect(try await cluster.run("status").errors.isEmpty)
+        try write(text.replacing("masters: 2", with: "masters: 3"))
+        let status = try await cluster.run("status", "--json")
+        #expect(status.errorLines.count == 1 && status.errors.contains("was changed"), "\(status)")
+        #expect(try await cluster.whole().masters.map(\.pid) == before.masters.map(\.pid))
+        let second = try await cluster.run("up", "--detach")
+        #expect(second.status == 1 && second.errorLines.count == 1, "\(second)")
+        #expect(second.errors.contains("runs already") && second.errors.contains("tinysns down"), "\(second)")
+        // Clients find the router that runs.
+        try write(text.replacing("port: \(cluster.routerPort)", with: "port: 1"))
+        try await cluster.register("alice")
+        try await cluster.post("alice", "hello")
+        try write(text.replacing("masters: 2", with: "masters: 3"))
+
+        try cluster.signal(before.launcher.pid, SIGKILL)
+        try await eventually("the launcher is gone") { !cluster.isRunning(before.launcher.pid!) }
+        let third = try await cluster.run("up", "--detach")
+        #expect(third.status == 1 && third.errorLines.count == 1 && third.errors.contains("tinysns down"), "\(third)")
+        #expect(cluster.servers().count == 5)
+        try write(text)
+        #expect(try await cluster.run("up", "--detach").status == 0)
+        #expect(try await cluster.whole().masters.map(\.pid) == before.masters.map(\.pid))
+
+        try write(text.replacing("masters: 2", with: "masters: 3"))
+        #expect(try await cluster.run("down").output == "stopped 6 processes\n")
+        let fourth = try await cluster.run("up", "--detach", within: .seconds(60))
+        #expect(fourth.status == 0 && fourth.output.contains("3 masters registered"), "\(fourth)")
+        #expect(try await cluster.run("status").errors.isEmpty)
       }
     }
 

@@ -89,4 +89,12 @@ import Testing
     defer { try? FileManager.default.removeItem(atPath: link) }
     #expect(try Topology.load(path: "\(link)/topology.yaml").state == Topology.load(path: path).state)
   }
+
+  /// The folder of a file is known without the file.
+  @Test func folderOfAFile() throws {
+    let real = String(cString: try #require(realpath(folder, nil)))
+    #expect(try Topology.folder(of: "\(folder)/missing.yaml") == real)
+    #expect(try Topology.folder(of: "/missing.yaml") == "/")
+    #expect(throws: TopologyError.self) { try Topology.folder(of: "\(folder)/missing/topology.yaml") }
+  }
 }

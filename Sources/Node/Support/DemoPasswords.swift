@@ -27,7 +27,7 @@ public struct DemoPasswords: Sendable {
       if mkdir(place, 0o700) != 0, errno != EEXIST { throw .system("can't make \(place)") }
       var random = SystemRandomNumberGenerator()
       let letters = Array("abcdefghijkmnpqrstuvwxyz23456789")
-      try KeyFile.replace(path, with: String((0..<26).map { _ in letters.randomElement(using: &random)! }) + "\n")
+      try StateFolder.replace(path, with: String((0..<26).map { _ in letters.randomElement(using: &random)! }) + "\n")
     }
     let lines = try KeyFile.secretLines(path)
     guard lines.count == 1 else { throw KeyFile.damaged(path) }

@@ -36,7 +36,7 @@ public struct ClusterKeys: Hashable, Sendable {
     token = try KeyFile.readSecret(folder.key("token.key"))
     // What follows from another file is not believed but made to fit.
     if Self.publicKey(in: folder) != server.publicKey {
-      try KeyFile.replace(folder.key("cluster.pub"), with: server.publicKey.z85 + "\n")
+      try StateFolder.replace(folder.key("cluster.pub"), with: server.publicKey.z85 + "\n")
     }
     withExtendedLifetime(lock) {}
   }
@@ -73,10 +73,10 @@ public struct ClusterKeys: Hashable, Sendable {
     let lock = try KeysLock(in: folder)
     for name in ["member.key", "cluster.key"] {
       let text = KeyFile.text(of: try KeyFile.freshPair())
-      try KeyFile.replace(folder.key(name), with: text)
+      try StateFolder.replace(folder.key(name), with: text)
     }
     let server = try KeyFile.readPair(folder.key("cluster.key"))
-    try KeyFile.replace(folder.key("cluster.pub"), with: server.publicKey.z85 + "\n")
+    try StateFolder.replace(folder.key("cluster.pub"), with: server.publicKey.z85 + "\n")
     withExtendedLifetime(lock) {}
   }
 }
@@ -108,7 +108,7 @@ enum KeyFile {
 
   static func makeMissing(_ folder: StateFolder) throws(NodeError) {
     for name in ["cluster.key", "member.key"] where access(folder.key(name), F_OK) != 0 {
-      try replace(folder.key(name), with: text(of: freshPair()))
+      try StateFolder.replace(folder.key(name), with: text(of: freshPair()))
     }
     try makeMissingToken(folder)
   }
@@ -117,7 +117,7 @@ enum KeyFile {
     if access(folder.key("token.key"), F_OK) != 0 {
       var random = SystemRandomNumberGenerator()
       let secret = CurveKey(bytes: (0..<CurveKey.byteCount).map { _ in UInt8.random(in: 0...255, using: &random) })!
-      try replace(folder.key("token.key"), with: "secret \(secret.z85)\n")
+      try StateFolder.replace(folder.key("token.key"), with: "secret \(secret.z85)\n")
     }
   }
 
@@ -130,23 +130,6 @@ enum KeyFile {
   }
 
   static func text(of pair: CurveKeypair) -> String { "public \(pair.publicKey.z85)\nsecret \(pair.secretKey.z85)\n" }
-
-  /// Writes the whole file or nothing, for its owner alone, and waits until the disk has it.
-  static func replace(_ path: String, with text: String) throws(NodeError) {
-    let temporary = "\(path).\(getpid()).new"
-    unlink(temporary)
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw .system("can't write \(temporary)") }
-    let bytes = Array(text.utf8)
-    let isWritten = write(descriptor, bytes, bytes.count) == bytes.count && fsync(descriptor) == 0
-    let code = errno
-    close(descriptor)
-    guard isWritten, rename(temporary, path) == 0 else {
-      let reason = isWritten ? errno : code
-      unlink(temporary)
-      throw .system("can't write \(path)", reason)
-    }
-  }
 
   private static func text(of descriptor: Int32) -> String? {
     var bytes = [UInt8](repeating: 0, count: bytesMax)

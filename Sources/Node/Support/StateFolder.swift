@@ -22,6 +22,7 @@ public struct NodeError: Error, Hashable, CustomStringConvertible {
 /// run/NAME.lock          held for life by the process NAME; says its pid
 /// run/NAME.sock          where the supervisor NAME listens
 /// run/NAME.died          when NAME died, while its supervisor waits before it starts it again
+/// run/topology.yaml      the topology as it was when the cluster was started
 /// log/NAME.log           what the process NAME had to say
 /// keys/                  see ClusterKeys
 /// ```
@@ -37,6 +38,7 @@ public struct StateFolder: Hashable, Sendable {
   func death(of name: String) -> String { "\(runFolder)/\(name).died" }
   public func socket(of name: String) -> String { "\(runFolder)/\(name).sock" }
   public func endpoint(of name: String) -> String { "ipc://" + socket(of: name) }
+  public var topology: String { runFolder + "/topology.yaml" }
   public func log(of name: String) -> String { "\(logFolder)/\(name).log" }
   public func key(_ file: String) -> String { "\(keyFolder)/\(file)" }
 
@@ -81,6 +83,37 @@ public struct StateFolder: Hashable, Sendable {
   /// Not to be called by a process that has a name here, as `owner`.
   public func checkAccess() throws(NodeError) {
     for name in try findNames() { _ = try findOwner(of: name) }
+  }
+
+  /// Writes down what the cluster is started with, instead of what it was started with before. If that fails, neither stands
+  /// there, as far as that can be had.
+  public func writeTopology(_ text: String) throws(NodeError) {
+    do throws(NodeError) {
+      try Self.replace(topology, with: text)
+    } catch {
+      unlink(topology)
+      throw error
+    }
+  }
+
+  /// Nothing runs any more that was started with it.
+  public func forgetTopology() { unlink(topology) }
+
+  /// Writes the whole file or nothing, for its owner alone, and waits until the disk has it.
+  static func replace(_ path: String, with text: String) throws(NodeError) {
+    let temporary = "\(path).\(getpid()).new"
+    unlink(temporary)
+    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw .system("can't write \(temporary)") }
+    let bytes = Array(text.utf8)
+    let isWritten = write(descriptor, bytes, bytes.count) == bytes.count && fsync(descriptor) == 0
+    let code = errno
+    close(descriptor)
+    guard isWritten, rename(temporary, path) == 0 else {
+      let reason = isWritten ? errno : code
+      unlink(temporary)
+      throw .system("can't write \(path)", reason)
+    }
   }
 
   // MARK: Deaths that a supervisor has seen

@@ -44,7 +44,7 @@ final class BenchCluster: @unchecked Sendable {
 
   init(running path: String) throws {
     folder = nil
-    deployment = try Deployment(path: path)
+    deployment = try Deployment(path: path).asStarted()
   }
 
   deinit { remove() }

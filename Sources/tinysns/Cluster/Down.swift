@@ -42,7 +42,10 @@ struct ClusterStop {
       // Looked up anew each time: a supervisor may just have started something.
       let targets = running()
       defer { for target in targets { close(target.descriptor) } }
-      if targets.isEmpty { return (stopped.sorted(), killed.sorted()) }
+      if targets.isEmpty {
+        folder.forgetTopology()
+        return (stopped.sorted(), killed.sorted())
+      }
       let isLate = Clock.now() >= deadline
       // A launcher or slave stops its own children; without one, or with one that is frozen, they are told directly.
       let hasLauncher = targets.contains { $0.name == Deployment.launcher && !isStopped($0.pid) }

@@ -42,7 +42,7 @@ struct RotateKeys: ParsableCommand {
   private static let timeout = Interval.seconds(30)
 
   func run() throws {
-    let deployment = try topology.load()
+    let deployment = try topology.loadAsStarted()
     let folder = deployment.folder
     let running = ClusterStop(folder: folder).running()
     defer { for process in running { close(process.descriptor) } }

@@ -134,8 +134,8 @@ struct Status: ParsableCommand {
   func run() throws {
     let deployment = try topology.load()
     while true {
-      let status = ClusterStatus(deployment)
       if watch, !json, isatty(STDOUT_FILENO) == 1 { Terminal.write("\u{1B}[H\u{1B}[2J", to: STDOUT_FILENO) }
+      let status = ClusterStatus(deployment.asStarted())
       Terminal.print(json ? status.json : status.table)
       if !watch { return }
       Thread.sleep(forTimeInterval: 1)

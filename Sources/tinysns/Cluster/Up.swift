@@ -38,6 +38,7 @@ struct Up: ParsableCommand {
     if let pid = deployment.folder.owner(of: Deployment.launcher) {
       throw runsAlready(deployment, pid)
     }
+    try checkUnchanged(deployment)
     try checkPorts(deployment)
     if detach {
       try startInBackground(deployment)
@@ -48,11 +49,24 @@ struct Up: ParsableCommand {
   }
 
   private func runsAlready(_ deployment: Deployment, _ launcher: Int32) -> Failure {
-    Failure("the cluster of \(deployment.path) runs already, under the launcher with process id \(launcher)")
+    let isChanged = deployment.startedOtherwise() != nil
+    let change = isChanged ? "; what was changed in the file since then counts after `tinysns down`" : ""
+    return Failure(
+      "the cluster of \(deployment.path) runs already, under the launcher with process id \(launcher)\(change)")
+  }
+
+  /// Half of a cluster by the one topology and half by the other would be none of them.
+  private func checkUnchanged(_ deployment: Deployment) throws {
+    guard deployment.startedOtherwise(besides: Deployment.launcher) != nil else { return }
+    throw Failure(
+      "part of the cluster of \(deployment.path) runs, and was started before the file was changed; please type "
+        + "`tinysns down` first")
   }
 
   /// Runs the launcher in this process.
   private func launch(_ deployment: Deployment, view: LogView?) throws {
+    var deployment = deployment
+    deployment.copy = deployment.folder.topology
     // Whoever starts a cluster wants it now: only a slave that lives goes on waiting before it starts its master again.
     for master in deployment.topology.masters where deployment.folder.owner(of: master.slaveName) == nil {
       deployment.folder.forgetDeath(of: master.name)
@@ -69,12 +83,20 @@ struct Up: ParsableCommand {
     }
     var server = try SupervisorServer(options)
     defer { view?.finish() }
+    // Not before the launcher's name is ours alone.
+    try checkUnchanged(deployment)
+    do throws(NodeError) {
+      try deployment.folder.writeTopology(deployment.text)
+    } catch {
+      options.logger.warning("\(error); whoever is started again reads \(deployment.path) anew")
+    }
     // A person who has deleted the log does not want it back.
     try SQLiteLog.forgetDeleted(in: deployment.topology.state)
     try server.run(tickInterval: view == nil ? nil : .milliseconds(100)) {
       // With its terminal or reader gone a cluster in the foreground ends, as with Ctrl-C.
       view.map { !$0.show() } ?? false
     }
+    deployment.folder.forgetTopology()
   }
 
   /// Starts the launcher as a process of its own, and waits until the cluster is there.

@@ -13,15 +13,24 @@ struct TopologyOption: ParsableArguments {
   @Option(name: .customLong("topology"), help: "The file that describes the cluster.", completion: .file())
   var path = ProcessInfo.processInfo.environment["TINYSNS_TOPOLOGY"] ?? "topology.yaml"
 
-  /// For a client, who may have no access to the state folder.
-  func loadForClient() throws -> Deployment { try Deployment(path: path) }
+  /// What the launcher tells whom it starts, and they theirs: a copy of the file as the cluster was started with it.
+  @Option(name: .customLong("as-started"), help: .hidden) var copy: String?
+
+  /// For a client, who may have no access to the state folder. With the topology that runs, as far as that can be told.
+  func loadForClient() throws -> Deployment {
+    let deployment = try Deployment(path: path, copy: copy)
+    return deployment.startedOtherwise() ?? deployment
+  }
 
   /// For all others. Throws if it can't be told what runs in the state folder.
   func load() throws -> Deployment {
-    let deployment = try loadForClient()
+    let deployment = try Deployment(path: path, copy: copy)
     try deployment.folder.checkAccess()
     return deployment
   }
+
+  /// For who looks after a cluster that may run: with the topology that it was started with.
+  func loadAsStarted() throws -> Deployment { try load().asStarted() }
 }
 
 /// A topology, and what follows from it.
@@ -30,14 +39,43 @@ struct Deployment: Sendable {
   static let router = "router"
 
   let path: String
+  /// What stands in the file.
+  let text: String
   let topology: Topology
+  /// Where those who are started from here find the text as it is now; nil: in the file itself, as it is then.
+  var copy: String?
 
-  init(path: String) throws {
-    topology = try Topology.load(path: path)
-    self.path = URL(fileURLWithPath: path).path
+  /// - Parameter copy: a copy of the file, which counts instead of it. The file counts where there is no copy.
+  init(path: String, copy: String? = nil) throws {
+    let folder = try Topology.folder(of: path)
+    self.path = URL(fileURLWithPath: folder).appending(path: URL(fileURLWithPath: path).lastPathComponent).path
+    self.copy = copy
+    let copied = copy.flatMap { try? Topology.text(of: $0) }
+    text = try copied ?? Topology.text(of: path)
+    topology = try Topology.parse(text, fileName: (copied == nil ? nil : copy) ?? path, folder: folder)
   }
 
   var folder: StateFolder { StateFolder(path: topology.state) }
+
+  /// What runs, if that was started with another topology than this one; nil if not, or if that can't be told.
+  ///
+  /// - Parameter name: that of the process itself, which does not count.
+  func startedOtherwise(besides name: String? = nil) -> Deployment? {
+    // Nearly always it is the same, and that is soon seen.
+    guard let text = try? Topology.text(of: folder.topology), text != self.text,
+      let started = try? Deployment(path: path, copy: folder.topology), started.topology != topology,
+      folder.knownNames().contains(where: { $0 != name && folder.owner(of: $0) != nil })
+    else { return nil }
+    return started
+  }
+
+  /// With the topology of what runs, if anything does; and a word about that on standard error if it is another one.
+  func asStarted() -> Deployment {
+    guard let started = startedOtherwise() else { return self }
+    Terminal.complain(
+      "\(path) was changed after the cluster had been started; a change counts after `tinysns down` and `tinysns up`")
+    return started
+  }
 
   var timing: Model.Timing {
     Model.Timing(
@@ -125,7 +163,8 @@ struct Deployment: Sendable {
   }
 
   private func command(_ name: String, _ arguments: String...) -> ChildCommand {
-    ChildCommand(name: name, arguments: arguments + ["--topology", path])
+    ChildCommand(
+      name: name, arguments: arguments + ["--topology", path] + (copy.map { ["--as-started", $0] } ?? []))
   }
 
   /// What a slave supervises: it waits `respawn_delay` before it starts its master again.

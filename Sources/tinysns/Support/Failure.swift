@@ -13,7 +13,7 @@ enum ExitStatus {
   static let failed: Int32 = 1
   /// The command line is wrong.
   static let usage: Int32 = 2
-  /// No master available in time (EX_UNAVAILABLE of sysexits.h).
+  /// No master available in time, or none that answered (EX_UNAVAILABLE of sysexits.h).
   static let unavailable: Int32 = 69
 }
 

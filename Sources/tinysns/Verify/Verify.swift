@@ -60,7 +60,7 @@ struct Verify: ParsableCommand {
       guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { throw Failure("can't read \(path)") }
       return text.split(separator: "\n").map(String.init)
     }
-    let deployment = running ? try topology.load() : try makeCluster()
+    let deployment = running ? try topology.loadAsStarted() : try makeCluster()
     let run = VerifyRun(
       deployment: deployment, graph: people, texts: texts ?? [], rate: rate, seconds: seconds, faults: faults,
       seed: seed,
