@@ -26,8 +26,9 @@ struct DatabaseFile {
     var pagesMax: Int?
   }
 
-  /// Opens the file, which must exist.
+  /// Opens the file, which must exist and be writable.
   init(path: String, options: Options) throws(LogError) {
+    try Self.checkWritable(path)
     var configuration = Configuration()
     configuration.foreignKeysEnabled = false
     // Appending processes take turns by themselves. Others hold SQLite's locks only for moments: who recovers the WAL, and who
@@ -45,6 +46,14 @@ struct DatabaseFile {
     self.path = path
     do { queue = try DatabaseQueue(path: path, configuration: configuration) } catch {
       throw LogError(error, path: path, database: nil)
+    }
+  }
+
+  /// Throws if the database or a file beside it may not be written to. SQLite would open it for reading alone, and say so at the
+  /// first commit.
+  static func checkWritable(_ path: String) throws(LogError) {
+    for file in [path, path + "-wal", path + "-shm"] where Glibc.access(file, W_OK) != 0 && errno != ENOENT {
+      throw LogError(path: file, doing: "write to", errno: errno)
     }
   }
 

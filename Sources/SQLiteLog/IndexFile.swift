@@ -62,7 +62,7 @@ final class IndexFile {
     return stat(path, &status) == 0 ? UInt64(status.st_ino) : nil
   }
 
-  /// Opens the index; throws `.corrupt` if it is missing, damaged, or of another version.
+  /// Opens the index; throws `.corrupt` if it is missing, damaged, of another version, or may not be written to.
   ///
   /// `opening` keeps others from replacing the file between the opening of its parts.
   init(path: String, opening: FileLock) throws(LogError) {
@@ -70,6 +70,8 @@ final class IndexFile {
     defer { opening.unlock() }
     guard let inode = Self.inode(of: path) else { throw LogError.corrupt("\(path): there is none") }
     self.inode = inode
+    // Then it is made anew.
+    do { try DatabaseFile.checkWritable(path) } catch { throw LogError.corrupt("\(path): can't be written to") }
     file = try DatabaseFile(
       path: path,
       options: DatabaseFile.Options(synchronous: "NORMAL", checkpointPages: 1_000, cacheKiB: 1_024))

@@ -99,6 +99,30 @@ extension RealProcesses {
       }
     }
 
+    @Test(
+      "a log that may be read and not written to is told at the start, not at the first post",
+      .enabled(if: geteuid() == 0, "needs another user"))
+    func readOnlyLog() async throws {
+      try await Cluster.with(masters: 1) { cluster in
+        try await cluster.register("alice")
+        try await cluster.run("down")
+        let program = cluster.folder + "/tinysns"
+        try FileManager.default.copyItem(atPath: Command.program, toPath: program)
+        try #require(try await cluster.shell("chown -R 65533:65533 '\(cluster.folder)'").status == 0)
+        try #require(chmod(cluster.state + "/log.db", 0o400) == 0)
+        func asOwner(_ line: String) async throws -> Outcome {
+          try await cluster.shell("exec setpriv --reuid 65533 --regid 65533 --clear-groups '\(program)' \(line) $Y")
+        }
+        // Needs setpriv, and libraries that the other user may read.
+        guard try await asOwner("status --help").status == 0 else { return }
+        expectFailure(try await asOwner("up --detach"), "\(cluster.state)/log.db: can't write to it: ")
+        #expect(cluster.servers().isEmpty)
+        try #require(chmod(cluster.state + "/log.db", 0o600) == 0)
+        let up = try await asOwner("up --detach")
+        #expect(up.status == 0, "\(up)")
+      }
+    }
+
     @Test("a cluster that runs in another PID namespace is not told as one that does not run")
     func otherNamespace() async throws {
       try await Cluster.with(masters: 1) { cluster in
