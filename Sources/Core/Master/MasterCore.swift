@@ -32,7 +32,7 @@ public struct MasterCore: Sendable {
     /// The token that it was opened with, or got; nil of an operator's.
     var token: TokenID?
     var tokenExpires = Timestamp.zero
-    /// May set a new password, and do nothing else.
+    /// May set a new password and log out, and do nothing else.
     var isOperators = false
     /// Its client understands `doneEach`.
     var takesDoneEach = false
@@ -57,8 +57,8 @@ public struct MasterCore: Sendable {
     /// It may be acknowledged together with others.
     var takesDoneEach = false
     var number: UInt64
-    /// Nil for a registration, which has neither yet.
     var client: ClientID
+    /// `AccountID(.max)` of a registration: there is no account yet.
     var account: AccountID
     var work: Work
   }
@@ -130,6 +130,8 @@ public struct MasterCore: Sendable {
     case check
     /// The other masters are told of commits that were held back.
     case broadcast
+    /// What waits has waited for others long enough.
+    case gathering
   }
 
   /// The least time between two broadcasts where nobody waits for them, because the masters that hear them have no clients. A commit
@@ -161,6 +163,7 @@ public struct MasterCore: Sendable {
   var commits = Deque<Commit>()
   /// How many requests wait for those.
   private var requestsUnderWay = 0
+  private var gathering = Gathering()
   /// Repeated requests whose events the log has to tell, in the order of arrival: the first `repeatsUnderWay` are being looked up.
   var repeats: [Repeat] = []
   private var repeatsUnderWay = 0
@@ -273,6 +276,7 @@ public struct MasterCore: Sendable {
       sendBeats(at: now, into: &actions)
     }
     if timers.expire(.broadcast, at: now) { broadcast(at: now, into: &actions) }
+    _ = timers.expire(.gathering, at: now)  // the turn that follows has its end
     if timers.expire(.sweep, at: now) {
       timers[.sweep] = now.next(.seconds(1))
       closeSilentSessions(at: now, into: &actions)
@@ -568,6 +572,7 @@ public struct MasterCore: Sendable {
       Waiting(
         peer: peer, takesDoneEach: takesDoneEach, number: number, client: session.client, account: session.account,
         work: work))
+    gathering.onRequest(from: peer)
   }
 
   /// Counts a request that can't be answered at once; refuses it if its connection has too many of them.
@@ -734,7 +739,7 @@ public struct MasterCore: Sendable {
   /// How many requests wait for the log, ordered or not.
   var requestsWaiting: Int { waiting.count + requestsUnderWay }
 
-  /// The end of a turn: all that waits goes to the log.
+  /// The end of a turn: all that waits goes to the log, unless it is to wait for others (`Gathering`).
   ///
   /// It may have commits to do already: those that it has not begun become one (`AppendQueue`), so that the disk is never idle while
   /// there is something to write. There are never more than two full ones. Nothing is begun that would come too late for sure, because
@@ -749,6 +754,8 @@ public struct MasterCore: Sendable {
     if let first = commits.first {
       guard first.after == state.head else { return }
     } else {
+      timers[.gathering] = gathering.wait(at: now)
+      guard timers[.gathering] == nil else { return }
       ahead = Ahead(state)
     }
     while !waiting.isEmpty {
@@ -860,6 +867,7 @@ public struct MasterCore: Sendable {
         apply(commit.events, into: &pushes)
         for event in commit.events { ahead.remove(event) }
       }
+      if commits.isEmpty { gather(behind: done, at: now) }
       flush(at: now, wall: wall, into: &actions)
       answer(done, at: now, into: &actions)
       for commit in done { tellMasters(of: commit.events, at: now, into: &actions) }
@@ -914,6 +922,16 @@ public struct MasterCore: Sendable {
     lastBroadcast = now
     actions.append(.broadcast(untold))
     untold = []
+  }
+
+  /// The next commit may wait for those whom these answer.
+  private mutating func gather(behind done: [Commit], at now: Instant) {
+    let count = done.reduce(0) { $0 + $1.waiting.count }
+    guard gathering.begin(answering: count, after: now - done[0].since, at: now) else { return }
+    for commit in done {
+      let waiting = commit.waiting.span
+      for index in waiting.indices { gathering.add(waiting[index].request.peer) }
+    }
   }
 
   /// Answers those who waited for these commits, in order: who takes `doneEach` gets all of a connection's acknowledgements where its first
