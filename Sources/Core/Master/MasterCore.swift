@@ -276,7 +276,7 @@ public struct MasterCore: Sendable {
       sendBeats(at: now, into: &actions)
     }
     if timers.expire(.broadcast, at: now) { broadcast(at: now, into: &actions) }
-    _ = timers.expire(.gathering, at: now)  // the turn that follows has its end
+    _ = timers.expire(.gathering, at: now)  // `flush`, at the turn's end, orders what waits
     if timers.expire(.sweep, at: now) {
       timers[.sweep] = now.next(.seconds(1))
       closeSilentSessions(at: now, into: &actions)
@@ -741,8 +741,8 @@ public struct MasterCore: Sendable {
 
   /// The end of a turn: all that waits goes to the log, unless it is to wait for others (`Gathering`).
   ///
-  /// It may have commits to do already: those that it has not begun become one (`AppendQueue`), so that the disk is never idle while
-  /// there is something to write. There are never more than two full ones. Nothing is begun that would come too late for sure, because
+  /// It may have commits to do already: those that it has not begun become one (`AppendQueue`), so that the disk is never idle between
+  /// them. There are never more than two full ones. Nothing is begun that would come too late for sure, because
   /// others' events are known to be in the log.
   public mutating func flush(at now: Instant, wall: Timestamp, into actions: inout [MasterAction]) {
     order(at: now, wall: wall, into: &actions)
@@ -754,7 +754,7 @@ public struct MasterCore: Sendable {
     if let first = commits.first {
       guard first.after == state.head else { return }
     } else {
-      timers[.gathering] = gathering.wait(at: now)
+      timers[.gathering] = gathering.wait(with: waiting.count, at: now)
       guard timers[.gathering] == nil else { return }
       ahead = Ahead(state)
     }
@@ -842,7 +842,7 @@ public struct MasterCore: Sendable {
     }
   }
 
-  /// What became of the oldest commits under way, `count` of them. What has come meanwhile goes to the log at once, before anybody is
+  /// What became of the oldest commits under way, `count` of them. What has come meanwhile goes to the log at once (or waits, `Gathering`), before anybody is
   /// told of anything, so that the disk does not wait for the loop.
   public mutating func onCommit(
     _ outcome: CommitOutcome, of count: Int = 1, at now: Instant, wall: Timestamp, into actions: inout [MasterAction]

@@ -27,42 +27,60 @@ import Testing
     var gathering = gathering(answering: peers)
     for peer in peers.dropFirst(2).dropLast() {
       gathering.onRequest(from: peer)
-      #expect(gathering.wait(at: start) != nil)
+      #expect(gathering.wait(with: 1, at: start) != nil)
     }
     gathering.onRequest(from: 2)
-    #expect(gathering.wait(at: start) == nil, "14 of 16")
-    #expect(gathering.wait(at: start) == nil)
+    #expect(gathering.wait(with: 1, at: start) == nil, "14 of 16")
+    #expect(gathering.wait(with: 1, at: start) == nil)
   }
 
   @Test func onlyThoseWhoWereAnsweredCount() {
     var gathering = gathering(answering: [1, 2])
     for _ in 0..<100 { gathering.onRequest(from: 3) }
     for _ in 0..<100 { gathering.onRequest(from: 1) }
-    #expect(gathering.wait(at: start) != nil)
+    #expect(gathering.wait(with: 1, at: start) != nil)
     gathering.onRequest(from: 2)
-    #expect(gathering.wait(at: start) == nil)
+    #expect(gathering.wait(with: 1, at: start) == nil)
   }
 
   /// Three quarters of what syncing took, less what sleeping costs.
   @Test func itIsShortBesideASync() {
     var gathering = gathering(answering: [1, 1])
     let syncing = Interval.milliseconds(2) - Gathering.eventCost * 2
-    #expect(gathering.wait(at: start) == start + (syncing * 3 / 4 - Gathering.sleepCost))
-    #expect(gathering.wait(at: start + .milliseconds(2)) == nil)
+    #expect(gathering.wait(with: 1, at: start) == start + (syncing * 3 / 4 - Gathering.sleepCost))
+    #expect(gathering.wait(with: 1, at: start + .milliseconds(2)) == nil)
     for took in [Interval.zero, .microseconds(150), .milliseconds(-1)] {
       var gathering = self.gathering(answering: [1], after: took)
-      #expect(gathering.wait(at: start) == nil, "a disk so fast")
+      #expect(gathering.wait(with: 1, at: start) == nil, "a disk so fast")
     }
     gathering = self.gathering(answering: [1], after: .seconds(10))
-    #expect(gathering.wait(at: start) == start + Gathering.waitMax)
+    #expect(gathering.wait(with: 1, at: start) == start + Gathering.waitMax)
   }
 
   @Test func nobodyWaitsBehindManyRequests() {
     let most = Array(repeating: 1, count: Gathering.requestsMax) as [PeerID]
     var gathering = gathering(answering: most)
-    #expect(gathering.wait(at: start) != nil)
+    #expect(gathering.wait(with: 1, at: start) != nil)
     gathering = self.gathering(answering: most + [1])
-    #expect(gathering.wait(at: start) == nil)
+    #expect(gathering.wait(with: 1, at: start) == nil)
+    gathering = self.gathering(answering: [1])
+    #expect(gathering.wait(with: most.count, at: start) != nil)
+    #expect(gathering.wait(with: most.count + 1, at: start) == nil, "enough for a commit")
+  }
+
+  /// One who is always back, and one who is there now and then.
+  @Test func whoNeedsNoWaitDoesNotBringOthersIntoOne() {
+    var gathering = Gathering()
+    var waits = 0
+    for commit in 0..<3_000 {
+      begin(&gathering, commit % 2 == 0 ? [1, 2] : [1])
+      gathering.onRequest(from: 1)
+      if gathering.wait(with: 1, at: start) != nil {
+        waits += 1
+        #expect(gathering.wait(with: 1, at: start + .seconds(1)) == nil)
+      }
+    }
+    #expect(waits > 0 && waits < 30)
   }
 
   @Test func whatIsInVainIsTriedMoreAndMoreRarely() {
@@ -70,9 +88,9 @@ import Testing
     var waits: [Int] = []
     for commit in 0..<2_000 {
       begin(&gathering, [1, 2])
-      if gathering.wait(at: start) != nil {
+      if gathering.wait(with: 1, at: start) != nil {
         waits.append(commit)
-        #expect(gathering.wait(at: start + .seconds(1)) == nil)
+        #expect(gathering.wait(with: 1, at: start + .seconds(1)) == nil)
       }
     }
     let gaps = zip(waits.dropFirst(), waits).map { $0 - $1 }
@@ -83,10 +101,10 @@ import Testing
     var isBack = false
     for _ in 0..<1_000 {
       begin(&gathering, [1, 2])
-      let waits = gathering.wait(at: start) != nil
+      let waits = gathering.wait(with: 1, at: start) != nil
       if isBack { #expect(waits) }
       for peer in [1, 2] as [PeerID] { gathering.onRequest(from: peer) }
-      #expect(gathering.wait(at: start) == nil)
+      #expect(gathering.wait(with: 1, at: start) == nil)
       isBack = isBack || waits
     }
     #expect(isBack)
