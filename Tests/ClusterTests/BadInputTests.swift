@@ -68,19 +68,23 @@ extension RealProcesses {
       }
     }
 
+    /// Runs lines of shell as another user, who gets at the program and the topology wherever they are built and made; nil where that can't
+    /// be done: it needs setpriv, and libraries that this user may read.
+    private func anotherUser(of cluster: Cluster) async throws -> ((String) async throws -> Outcome)? {
+      let program = cluster.folder + "/tinysns"
+      try FileManager.default.copyItem(atPath: Command.program, toPath: program)
+      for path in [program, cluster.folder] { try #require(chmod(path, 0o755) == 0) }
+      try #require(chmod(cluster.topology, 0o644) == 0)
+      func run(_ line: String) async throws -> Outcome {
+        try await cluster.shell("exec setpriv --reuid 65533 --regid 65533 --clear-groups '\(program)' \(line) $Y")
+      }
+      return try await run("status --help").status == 0 ? run : nil
+    }
+
     @Test("another user's cluster is told as that by every command", .enabled(if: geteuid() == 0, "needs another user"))
     func otherUser() async throws {
       try await Cluster.with(masters: 1) { cluster in
-        // The other user gets at the program and the topology, wherever they are built and made.
-        let program = cluster.folder + "/tinysns"
-        try FileManager.default.copyItem(atPath: Command.program, toPath: program)
-        for path in [program, cluster.folder] { try #require(chmod(path, 0o755) == 0) }
-        try #require(chmod(cluster.topology, 0o644) == 0)
-        func asOther(_ line: String) async throws -> Outcome {
-          try await cluster.shell("exec setpriv --reuid 65533 --regid 65533 --clear-groups '\(program)' \(line) $Y")
-        }
-        // Needs setpriv, and libraries that the other user may read.
-        guard try await asOther("status --help").status == 0 else { return }
+        guard let asOther = try await anotherUser(of: cluster) else { return }
         for line in ["status", "status --json", "down", "keys rotate", "up --detach"] {
           expectFailure(try await asOther(line), "can't read \(cluster.state)/run: Permission denied")
         }
@@ -106,15 +110,9 @@ extension RealProcesses {
       try await Cluster.with(masters: 1) { cluster in
         try await cluster.register("alice")
         try await cluster.run("down")
-        let program = cluster.folder + "/tinysns"
-        try FileManager.default.copyItem(atPath: Command.program, toPath: program)
+        guard let asOwner = try await anotherUser(of: cluster) else { return }
         try #require(try await cluster.shell("chown -R 65533:65533 '\(cluster.folder)'").status == 0)
         try #require(chmod(cluster.state + "/log.db", 0o400) == 0)
-        func asOwner(_ line: String) async throws -> Outcome {
-          try await cluster.shell("exec setpriv --reuid 65533 --regid 65533 --clear-groups '\(program)' \(line) $Y")
-        }
-        // Needs setpriv, and libraries that the other user may read.
-        guard try await asOwner("status --help").status == 0 else { return }
         expectFailure(try await asOwner("up --detach"), "\(cluster.state)/log.db: can't write to it: ")
         #expect(cluster.servers().isEmpty)
         try #require(chmod(cluster.state + "/log.db", 0o600) == 0)

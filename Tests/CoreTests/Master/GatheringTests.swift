@@ -14,10 +14,8 @@ import Testing
     return gathering
   }
 
-  private func begin(
-    _ gathering: inout Gathering, _ peers: [PeerID], _ took: Interval = .milliseconds(2), at now: Instant? = nil
-  ) {
-    if gathering.begin(answering: peers.count, after: took, at: now ?? start) {
+  private func begin(_ gathering: inout Gathering, _ peers: [PeerID], _ took: Interval = .milliseconds(2)) {
+    if gathering.begin(answering: peers.count, after: took, at: start) {
       for peer in peers { gathering.add(peer) }
     }
   }
@@ -112,10 +110,15 @@ import Testing
 
   // MARK: In a master
 
-  private func served() -> TestMaster {
+  /// Alice, at peer 1, has been answered; a post of bob's, at peer 2, waits for her.
+  private func gathers() -> TestMaster {
     let master = TestMaster.serving()
     for (name, peer) in [("alice", 1), ("bob", 2)] as [(String, PeerID)] { master.login(name, from: peer) }
     master.pass(.milliseconds(100))
+    master.send(.post(text: "1"), from: 1)
+    finishCommit(master)
+    master.send(.post(text: "2"), from: 2)
+    #expect(master.commit == nil, "alice may be back at once")
     return master
   }
 
@@ -126,11 +129,7 @@ import Testing
   }
 
   @Test func thoseWhoAreAnsweredShareTheNextCommit() {
-    let master = served()
-    master.send(.post(text: "1"), from: 1)
-    finishCommit(master)
-    master.send(.post(text: "2"), from: 2)
-    #expect(master.commit == nil, "alice may be back at once")
+    let master = gathers()
     master.send(.post(text: "3"), from: 1)
     #expect(master.commit?.events.count == 2)
     finishCommit(master)
@@ -138,11 +137,7 @@ import Testing
   }
 
   @Test func whoDoesNotComeBackIsNotWaitedForLong() {
-    let master = served()
-    master.send(.post(text: "1"), from: 1)
-    finishCommit(master)
-    master.send(.post(text: "2"), from: 2)
-    #expect(master.commit == nil)
+    let master = gathers()
     master.pass(.milliseconds(1))
     #expect(master.commit?.events.count == 1)
     finishCommit(master)
@@ -154,11 +149,7 @@ import Testing
   }
 
   @Test func whatWaitsForOthersIsRefusedByAMasterThatStops() {
-    let master = served()
-    master.send(.post(text: "1"), from: 1)
-    finishCommit(master)
-    master.send(.post(text: "2"), from: 2)
-    #expect(master.commit == nil)
+    let master = gathers()
     master.turn { $0.stop(at: $1, into: &$2) }
     #expect(master.hasExited)
     master.expectAllAnswered()
