@@ -718,6 +718,7 @@ public struct MasterCore: Sendable {
   mutating func closeQuietly(_ peer: PeerID) {
     guard let session = sessions.removeValue(forKey: peer) else { return }
     if peersByClient[session.client] == peer { peersByClient[session.client] = nil }
+    gathering.forget(peer)
     let left = sessionsByAccount[session.account, default: 1] - 1
     sessionsByAccount[session.account] = left == 0 ? nil : left
     for topic in session.topics {
@@ -782,6 +783,10 @@ public struct MasterCore: Sendable {
 
   /// Whether the log has been asked for one commit, and for nothing else.
   public var awaitsOneCommit: Bool { commits.count == 1 && !isCatchingUp }
+
+  /// Whether it has been asked for one commit, in which there are requests of nearly all who are at work: hardly anybody will ask for anything
+  /// before it ends.
+  public var allAwaitOneCommit: Bool { awaitsOneCommit && gathering.nearlyAllAreBack }
 
   /// Has a repeat that was counted wait for a look-up, unless too many do. They are not counted among those that wait for commits: a log that
   /// is slow to read refuses no post.
@@ -924,8 +929,9 @@ public struct MasterCore: Sendable {
     untold = []
   }
 
-  /// The next commit may wait for those whom these answer.
+  /// The next commit may wait for those whom these answer. Not where others append to the log, too: whoever waits loses his turn there.
   private mutating func gather(behind done: [Commit], at now: Instant) {
+    guard assignment == .available else { return }
     let count = done.reduce(0) { $0 + $1.waiting.count }
     guard gathering.begin(answering: count, after: now - done[0].since, at: now) else { return }
     for commit in done {

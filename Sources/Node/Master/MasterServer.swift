@@ -81,6 +81,9 @@ public struct MasterServer: ~Copyable {
 
   /// Events of a commit that the loop appends itself, at most: writing more takes so long that it had better read and answer meanwhile.
   private static let ownEventsMax = 64
+  /// The same if hardly anybody is there to be read or answered meanwhile: about what a commit has at the most that others were waited for
+  /// (`Gathering.requestsMax`).
+  private static let ownEventsMaxIfAllWait = 128
   /// For how long nobody must have asked for anything but posts (pings apart) before the loop goes to the disk: who reads one page after the
   /// other is not to wait for that each time.
   private static let calm = Interval.milliseconds(10)
@@ -701,7 +704,9 @@ public struct MasterServer: ~Copyable {
   /// nothing left of them.
   private func mayAppendItself(_ append: Append) -> Bool {
     guard
-      isTurnsEnd, append.events.count <= Self.ownEventsMax, core.awaitsOneCommit, append.series == orderedSeries,
+      isTurnsEnd, core.awaitsOneCommit,
+      append.events.count <= (core.allAwaitOneCommit ? Self.ownEventsMaxIfAllWait : Self.ownEventsMax),
+      append.series == orderedSeries,
       committer.watchdog.isArmed, pushes.isEmpty, behindPushes.isEmpty, subscribing == nil
     else { return false }
     let now = Clock.now()

@@ -28,7 +28,8 @@ import Testing
       #expect(gathering.wait(with: 1, at: start) != nil)
     }
     gathering.onRequest(from: 2)
-    #expect(gathering.wait(with: 1, at: start) == nil, "14 of 16")
+    #expect(gathering.wait(with: 14, at: start) == nil, "14 of 16")
+    #expect(gathering.nearlyAllAreBack)
     #expect(gathering.wait(with: 1, at: start) == nil)
   }
 
@@ -41,13 +42,15 @@ import Testing
     #expect(gathering.wait(with: 1, at: start) == nil)
   }
 
-  /// Three quarters of what syncing took, less what sleeping costs.
-  @Test func itIsShortBesideASync() {
+  /// One and a half times what the commit took, its requests apart.
+  @Test func itIsShortBesideACommit() {
     var gathering = gathering(answering: [1, 1])
-    let syncing = Interval.milliseconds(2) - Gathering.eventCost * 2
-    #expect(gathering.wait(with: 1, at: start) == start + (syncing * 3 / 4 - Gathering.sleepCost))
-    #expect(gathering.wait(with: 1, at: start + .milliseconds(2)) == nil)
-    for took in [Interval.zero, .microseconds(150), .milliseconds(-1)] {
+    let cost = Interval.milliseconds(2) - Gathering.requestCost * 2
+    let deadline = start + cost * 3 / 2
+    #expect(gathering.wait(with: 1, at: start) == deadline)
+    #expect(gathering.wait(with: 1, at: deadline - Interval(nanoseconds: 1)) == deadline)
+    #expect(gathering.wait(with: 1, at: deadline) == nil)
+    for took in [Interval.zero, .microseconds(2), .milliseconds(-1)] {
       var gathering = self.gathering(answering: [1], after: took)
       #expect(gathering.wait(with: 1, at: start) == nil, "a disk so fast")
     }
@@ -55,15 +58,47 @@ import Testing
     #expect(gathering.wait(with: 1, at: start) == start + Gathering.waitMax)
   }
 
-  @Test func nobodyWaitsBehindManyRequests() {
+  @Test func nobodyWaitsForManyRequests() {
     let most = Array(repeating: 1, count: Gathering.requestsMax) as [PeerID]
-    var gathering = gathering(answering: most)
+    var gathering = gathering(answering: most.dropLast())
     #expect(gathering.wait(with: 1, at: start) != nil)
+    #expect(gathering.wait(with: 2, at: start) == nil, "another one has come")
+    begin(&gathering, most)
+    gathering.onRequest(from: 1)
+    #expect(gathering.wait(with: 1, at: start) != nil, "whoever comes back makes it no more, and nothing was in vain")
     gathering = self.gathering(answering: most + [1])
+    for _ in 0...most.count { gathering.onRequest(from: 1) }
     #expect(gathering.wait(with: 1, at: start) == nil)
-    gathering = self.gathering(answering: [1])
-    #expect(gathering.wait(with: most.count, at: start) != nil)
-    #expect(gathering.wait(with: most.count + 1, at: start) == nil, "enough for a commit")
+  }
+
+  @Test func itTellsWhetherNearlyAllAreBackAndFewOthersCame() {
+    var gathering = gathering(answering: [1, 2, 3, 4])
+    #expect(gathering.wait(with: 1, at: start) != nil)
+    #expect(!gathering.nearlyAllAreBack)
+    for peer in [1, 2, 3, 4] as [PeerID] { gathering.onRequest(from: peer) }
+    #expect(gathering.wait(with: 5, at: start) == nil)
+    #expect(gathering.nearlyAllAreBack)
+    #expect(gathering.wait(with: 1, at: start) == nil)
+    #expect(!gathering.nearlyAllAreBack, "nobody was waited for")
+
+    begin(&gathering, [1])
+    gathering.onRequest(from: 1)
+    #expect(gathering.wait(with: 100, at: start) == nil)
+    #expect(!gathering.nearlyAllAreBack, "a crowd has come")
+
+    begin(&gathering, [1, 2])
+    #expect(gathering.wait(with: 1, at: start + .seconds(1)) == nil)
+    #expect(!gathering.nearlyAllAreBack, "in vain")
+  }
+
+  @Test func whoIsGoneIsNotWaitedFor() {
+    var gathering = gathering(answering: [1, 2, 2])
+    gathering.onRequest(from: 1)
+    #expect(gathering.wait(with: 1, at: start) != nil)
+    gathering.forget(3)
+    #expect(gathering.wait(with: 1, at: start) != nil)
+    gathering.forget(2)
+    #expect(gathering.wait(with: 1, at: start) == nil)
   }
 
   /// One who is always back, and one who is there now and then.
@@ -132,6 +167,13 @@ import Testing
     let master = gathers()
     master.send(.post(text: "3"), from: 1)
     #expect(master.commit?.events.count == 2)
+    #expect(!master.core.allAwaitOneCommit, "bob has not been waited for")
+    finishCommit(master)
+    master.send(.post(text: "4"), from: 2)
+    #expect(master.commit == nil)
+    master.send(.post(text: "5"), from: 1)
+    #expect(master.commit?.events.count == 2)
+    #expect(master.core.allAwaitOneCommit)
     finishCommit(master)
     master.expectAllAnswered()
   }
@@ -139,10 +181,21 @@ import Testing
   @Test func whoDoesNotComeBackIsNotWaitedForLong() {
     let master = gathers()
     master.pass(.milliseconds(1))
+    #expect(master.commit == nil)
+    master.pass(.microseconds(500))
     #expect(master.commit?.events.count == 1)
+    #expect(!master.core.allAwaitOneCommit)
     finishCommit(master)
     // The next ones don't wait.
     master.send(.post(text: "3"), from: 1)
+    #expect(master.commit?.events.count == 1)
+    finishCommit(master)
+    master.expectAllAnswered()
+  }
+
+  @Test func whoLogsOutIsNotWaitedFor() {
+    let master = gathers()
+    master.send(.bye, from: 1)
     #expect(master.commit?.events.count == 1)
     finishCommit(master)
     master.expectAllAnswered()
