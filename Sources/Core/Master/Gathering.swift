@@ -13,8 +13,7 @@ import Model
 /// while, and for twice as long after each further one in vain.
 ///
 /// They are told apart by their connections: of one that had more under way, what it had asked before it was answered counts as well. So a few
-/// connections on which much comes, whatever is answered, are waited for, too: by half a commit's time on the average, which the commit is
-/// larger for.
+/// connections on which much comes, whatever is answered, are waited for, too.
 struct Gathering: Sendable {
   /// What a request more costs a commit, besides what it costs without one (measured: 1 to 2 µs).
   static let requestCost = Interval.microseconds(2)
