@@ -486,8 +486,8 @@ final class LoopState {
     try updates.set(
       .sendHighWaterMark(0), .receiveHighWaterMark(Limits.updatesHeldBack), .maxMessageSize(Limits.messageBytes),
       .keepAlive,
-      // Not at once: mostly the master is lost, and this socket closed in a moment.
-      .reconnect(every: .milliseconds(250), atMost: .seconds(1)))
+      // Not at once: mostly the master is lost, and this socket closed in a moment; or later, if thousands have lost it.
+      .reconnect(every: .milliseconds(500), atMost: .seconds(1)))
     if contact.timelines.contains("[") { try updates.set(.ipv6(true)) }
     try protect(updates, session)
     try updates.connect(contact.timelines)

@@ -107,21 +107,23 @@ struct BenchStorm: ParsableCommand {
     let pauses = Mutex<[Interval]>([])
     let losses = Mutex<[ClientNote.LossCause: Int]>([:])
     /// The last that each session told.
-    let news: Mutex<[String]>
+    let news: Mutex<[ClientNote?]>
 
     /// The last post that each watcher has seen, and how many were not the next.
     let seen: Mutex<[Int]>
     let gaps = Mutex(0)
     init(_ count: Int) {
       seen = Mutex(Array(repeating: -1, count: count))
-      news = Mutex(Array(repeating: "nothing", count: count))
+      news = Mutex(Array(repeating: nil, count: count))
     }
 
     /// What is known of those who have not seen a post.
     func report(missing number: Int) -> String {
       let behind = seen.withLock { $0.indices(where: { $0 < number }) }
       let losses = losses.withLock { $0 }
-      let news = news.withLock { news in behind.ranges.joined().prefix(3).map { news[$0] } }
+      let news = news.withLock { news in
+        behind.ranges.joined().prefix(3).map { news[$0].map { "\($0)" } ?? "nothing" }
+      }
       return "connections lost: \(losses); the last news of some: \(news.joined(separator: ", "))"
     }
 
@@ -153,7 +155,7 @@ struct BenchStorm: ParsableCommand {
       let client = try TinySNSClient(
         router: router, serverKey: key, user: user, password: Bench.password(of: user), register: true, loop: loop
       ) { (note: TinySNSClient.Note) in
-        watchers.news.withLock { $0[index] = "\(note)" }
+        watchers.news.withLock { $0[index] = note }
         switch note {
         case .lost(_, let cause): watchers.losses.withLock { $0[cause, default: 0] += 1 }
         case .serving(_, _, let pause?): watchers.pauses.withLock { $0.append(pause) }
