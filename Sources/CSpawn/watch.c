@@ -146,10 +146,24 @@ static int give_back_segments(struct dl_phdr_info *info, size_t size, void *cont
     return 0;
 }
 
+enum { KEPT_BYTES = 2 << 20, PAD_BYTES = 128 << 10, LARGE_BYTES = 1 << 20 };
+
 void tinysns_keep_free_memory(void) {
 #ifdef __GLIBC__
-    mallopt(M_TRIM_THRESHOLD, 2 << 20);
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+    mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+#endif
+}
+
+void tinysns_give_back_own_memory(void) {
+#ifdef __GLIBC__
+    // glibc cuts off the end of an arena only when one of its own threads frees a block that is not small.
+    mallopt(M_TOP_PAD, 0);
+    mallopt(M_TRIM_THRESHOLD, 0);
+    void *volatile block = malloc(PAD_BYTES);
+    free(block);
+    mallopt(M_TOP_PAD, PAD_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
 #endif
 }
 

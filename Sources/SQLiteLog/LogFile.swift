@@ -118,7 +118,10 @@ final class LogFile {
   /// new one, and find its WAL deleted by this one's close.
   deinit { if LogPlace(of: path) == place { register.leave() } }
 
-  func releaseMemory() { file.releaseMemory() }
+  func releaseMemory() {
+    file.releaseMemory()
+    writer = EventWriter()
+  }
 
   // MARK: Appending
 

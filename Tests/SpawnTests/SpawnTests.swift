@@ -1,5 +1,7 @@
 import CSpawn
+import Foundation
 import Glibc
+import Synchronization
 import Testing
 
 @Suite(.serialized) struct SpawnTests {
@@ -120,6 +122,16 @@ import Testing
       #expect(codes.sorted() == Array(0..<40))
     }
   }
+
+  /// malloc keeps what is free at the end of a thread's arena, unless that is much; here it is 1 MiB.
+  @Test func givesBackWhatAThreadKeeps() throws {
+    tinysns_keep_free_memory()
+    // Another thread may have the arena, too, and something at its end: then nothing is given back.
+    let attempts = (1...50).lazy.map { _ in onAThread { residentBlocks(afterGivingBack: true) } }
+    #expect(attempts.contains { $0 < 100 })
+    #expect(onAThread { residentBlocks(afterGivingBack: false) } > 900)
+  }
+
 }
 
 @Suite struct WakeUpTests {
@@ -235,6 +247,36 @@ private struct Child {
     #expect(tinysns_pidfd_wait(pidfd, &end.exitCode, &end.signal) == 1)
     return end
   }
+}
+
+/// How many of 1,024 blocks of 1 KiB, which were allocated and freed, lie in pages that are still there.
+private func residentBlocks(afterGivingBack givesBack: Bool) -> Int {
+  let page = UInt(getpagesize())
+  let blocks = (0..<1_024).map { _ in
+    let block = malloc(1_024 - 16)!
+    memset(block, 1, 1_024 - 16)
+    return UInt(bitPattern: block)
+  }
+  for block in blocks { free(UnsafeMutableRawPointer(bitPattern: block)) }
+  if givesBack { tinysns_give_back_own_memory() }
+  return blocks.count { block in
+    var state: UInt8 = 0
+    return mincore(UnsafeMutableRawPointer(bitPattern: block / page * page), Int(page), &state) == 0 && state & 1 != 0
+  }
+}
+
+/// What a thread of its own found.
+private func onAThread(_ body: @escaping @Sendable () -> Int) -> Int {
+  final class Found: Sendable { let value = Mutex(0) }
+  let found = Found()
+  let ended = DispatchSemaphore(value: 0)
+  Thread {
+    let value = body()
+    found.value.withLock { $0 = value }
+    ended.signal()
+  }.start()
+  ended.wait()
+  return found.value.withLock { $0 }
 }
 
 private func spawn(

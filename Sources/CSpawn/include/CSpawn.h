@@ -124,6 +124,10 @@ void tinysns_keep_free_memory(void);
 /// files. Takes some milliseconds, for which threads that allocate may have to wait.
 void tinysns_give_back_memory(void);
 
+/// Gives back what the calling thread's arena has free at its end, of which `tinysns_give_back_memory` leaves up to 2 MiB in each
+/// arena but the first thread's. For a process that has called `tinysns_keep_free_memory`: what that sets is in force afterwards.
+void tinysns_give_back_own_memory(void);
+
 #pragma clang assume_nonnull end
 
 #ifdef __cplusplus

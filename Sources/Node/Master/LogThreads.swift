@@ -22,6 +22,8 @@ enum LogResult: Sendable {
   case lookedUp(ReadOutcome<[RequestID: EventID]>)
   /// What was appended could not be moved to its place: the log grows where it should not.
   case checkpointFailed(String)
+  /// The log has not grown for a while, and the derived tables are up to it: a time to give memory back.
+  case calm
   /// The log can't be used at all: the process ends.
   case unusable(String)
 }
@@ -45,6 +47,8 @@ final class Committer: Sendable {
   enum Job: Sendable {
     case append(Append)
     case catchUp(after: EventID)
+    /// What the process does not need while there is nothing to do.
+    case giveBackMemory
 
     var isAppend: Bool { if case .append = self { true } else { false } }
   }
@@ -167,6 +171,11 @@ final class Committer: Sendable {
         case .catchUp(let position):
           try appendAll(writer)
           results.put(try Self.catchUp(after: position, writer.log))
+        case .giveBackMemory:
+          writer.log.releaseMemory()
+          tinysns_give_back_own_memory()
+          // The last of the three, for each brings some of the program's pages back.
+          tinysns_give_back_memory()
         }
       }
       try appendAll(writer)
@@ -353,7 +362,8 @@ final class ReaderThread: Sendable {
         lastIndexed = Clock.now()
         if isCalm {
           log.releaseMemory()
-          tinysns_give_back_memory()
+          tinysns_give_back_own_memory()
+          results.put(.calm)
         }
       }
     }

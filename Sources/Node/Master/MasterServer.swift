@@ -477,6 +477,10 @@ public struct MasterServer: ~Copyable {
       case .password(let id, let outcome): core.onPassword(id, outcome, at: now, into: &actions)
       case .checkpointFailed(let reason):
         warn("a checkpoint of the log failed and will be tried again: \(reason)", at: now)
+      case .calm:
+        if actions.isEmpty { actions = [] }  // it has room for the largest turn
+        tinysns_give_back_own_memory()
+        committer.put(.giveBackMemory)
       case .unusable(let reason):
         failure = reason
         return
