@@ -1,7 +1,9 @@
 // How long libzmq alone takes until clients of a server that is killed are at another one: for each a DEALER that is answered once,
 // and a SUB that hears one message. Nothing is detected, asked, checked or caught up: they know where to go, and go at once.
 //
-//   cc -O2 -o reconnect Benchmarks/reconnect.c -lzmq && ./reconnect [CLIENTS]
+// With `monitors` each client has a monitor as well, which is how libzmq tells of a loss.
+//
+//   cc -O2 -o reconnect Benchmarks/reconnect.c -lzmq && ./reconnect [CLIENTS [monitors]]
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,8 +18,10 @@
 enum { CLIENTS_EACH = 256, REQUEST_BYTES = 100, TOPIC_BYTES = 16, IO_THREADS = 5 };
 
 struct client {
-    void *requests, *updates;
+    void *requests, *updates, *monitor;
 };
+
+static int has_monitors;
 
 static double seconds(void) {
     struct timespec time;
@@ -83,6 +87,15 @@ static void join(void *context, struct client *client, uint32_t number, char end
     client->requests = make_socket(context, ZMQ_DEALER);
     client->updates = make_socket(context, ZMQ_SUB);
     memcpy(topic, &number, sizeof number);
+    if (has_monitors) {
+        static int monitors;
+        char endpoint[32];
+        snprintf(endpoint, sizeof endpoint, "inproc://monitor-%d", monitors++);
+        int events = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED;
+        if (zmq_socket_monitor(client->requests, endpoint, events) != 0) fail("zmq_socket_monitor");
+        client->monitor = make_socket(context, ZMQ_PAIR);
+        if (zmq_connect(client->monitor, endpoint) != 0) fail("zmq_connect");
+    }
     if (zmq_connect(client->requests, endpoints[0]) != 0) fail("zmq_connect");
     if (zmq_connect(client->updates, endpoints[1]) != 0) fail("zmq_connect");
     zmq_send(client->requests, request, sizeof request, 0);
@@ -97,6 +110,7 @@ static void await_both(struct client *client) {
 
 int main(int argc, char **argv) {
     int count = argc > 1 ? atoi(argv[1]) : 2000;
+    has_monitors = argc > 2;
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
@@ -108,13 +122,17 @@ int main(int argc, char **argv) {
     struct client *clients = calloc(count, sizeof *clients);
     for (int i = 0; i < contexts; i++) {
         context[i] = zmq_ctx_new();
-        zmq_ctx_set(context[i], ZMQ_MAX_SOCKETS, 8 * CLIENTS_EACH);
+        zmq_ctx_set(context[i], ZMQ_MAX_SOCKETS, 16 * CLIENTS_EACH);
     }
     for (int i = 0; i < count; i++) join(context[i / CLIENTS_EACH], &clients[i], i, first);
     for (int i = 0; i < count; i++) await_both(&clients[i]);
     double began = seconds();
     kill(killed, SIGKILL);
     for (int i = 0; i < count; i++) {
+        if (has_monitors) {
+            zmq_socket_monitor(clients[i].requests, NULL, 0);
+            zmq_close(clients[i].monitor);
+        }
         zmq_close(clients[i].requests);
         zmq_close(clients[i].updates);
         join(context[i / CLIENTS_EACH], &clients[i], i, second);
