@@ -157,7 +157,7 @@ void tinysns_keep_free_memory(void) {
 
 void tinysns_give_back_own_memory(void) {
 #ifdef __GLIBC__
-    // glibc cuts off the end of an arena only when one of its own threads frees a block that is not small.
+    // glibc cuts off the end of an arena only when a block of that arena is freed that is not small.
     mallopt(M_TOP_PAD, 0);
     mallopt(M_TRIM_THRESHOLD, 0);
     void *volatile block = malloc(PAD_BYTES);

@@ -22,7 +22,7 @@ enum LogResult: Sendable {
   case lookedUp(ReadOutcome<[RequestID: EventID]>)
   /// What was appended could not be moved to its place: the log grows where it should not.
   case checkpointFailed(String)
-  /// The log has not grown for a while, and the derived tables are up to it: a time to give memory back.
+  /// The log has not grown for a while, and there is nothing to do about the derived tables: a time to give memory back.
   case calm
   /// The log can't be used at all: the process ends.
   case unusable(String)
@@ -51,6 +51,7 @@ final class Committer: Sendable {
     case giveBackMemory
 
     var isAppend: Bool { if case .append = self { true } else { false } }
+    var isGiveBack: Bool { if case .giveBackMemory = self { true } else { false } }
   }
 
   /// Why `work` ended.
@@ -163,6 +164,19 @@ final class Committer: Sendable {
   }
 
   private func carryOut(_ batch: [Job]) throws(LogError) {
+    if !batch.allSatisfy(\.isGiveBack) { try carryOutAtLog(batch) }
+    if batch.contains(where: \.isGiveBack) { giveBackMemory() }
+  }
+
+  private func giveBackMemory() {
+    // If the loop is at the log, it must be checked for how long, not waited for.
+    writer.withLockIfAvailable { $0?.log.releaseMemory() }
+    tinysns_give_back_own_memory()
+    // The last of the three threads, for each brings some of the program's pages back.
+    tinysns_give_back_memory()
+  }
+
+  private func carryOutAtLog(_ batch: [Job]) throws(LogError) {
     try writer.withLock { writer throws(LogError) in
       let writer = writer!
       for job in batch {
@@ -171,11 +185,7 @@ final class Committer: Sendable {
         case .catchUp(let position):
           try appendAll(writer)
           results.put(try Self.catchUp(after: position, writer.log))
-        case .giveBackMemory:
-          writer.log.releaseMemory()
-          tinysns_give_back_own_memory()
-          // The last of the three, for each brings some of the program's pages back.
-          tinysns_give_back_memory()
+        case .giveBackMemory: break
         }
       }
       try appendAll(writer)
@@ -360,7 +370,9 @@ final class ReaderThread: Sendable {
       if !isBehind {
         isIndexing = false
         lastIndexed = Clock.now()
-        if isCalm {
+        // It may have grown while the tables were brought up to it.
+        if isCalm { isBehind = growth.take() }
+        if isCalm && !isBehind {
           log.releaseMemory()
           tinysns_give_back_own_memory()
           results.put(.calm)

@@ -478,8 +478,7 @@ public struct MasterServer: ~Copyable {
       case .checkpointFailed(let reason):
         warn("a checkpoint of the log failed and will be tried again: \(reason)", at: now)
       case .calm:
-        // A load may have begun meanwhile: what the commit thread were given now, an append of the loop's own would wait for.
-        if committer.watchdog.isArmed { continue }
+        if committer.watchdog.isArmed { continue }  // a load has begun meanwhile
         if actions.isEmpty { actions = [] }  // it has room for the largest turn
         tinysns_give_back_own_memory()
         committer.put(.giveBackMemory)
