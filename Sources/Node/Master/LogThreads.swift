@@ -172,8 +172,8 @@ final class Committer: Sendable {
     // If the loop is at the log, it must be checked for how long, not waited for.
     writer.withLockIfAvailable { $0?.log.releaseMemory() }
     tinysns_give_back_own_memory()
-    // The last of the three threads, for each brings some of the program's pages back.
-    tinysns_give_back_memory()
+    // All of the process's, which takes a second with thousands of clients: no commit is to wait for that.
+    checkpoints.giveBackMemory()
   }
 
   private func carryOutAtLog(_ batch: [Job]) throws(LogError) {
@@ -243,6 +243,8 @@ final class ReaderThread: Sendable {
     case checkpoint
     /// The log has grown, which was waited for.
     case grown
+    /// Memory is to be given back, all of the process's.
+    case giveBackMemory
   }
 
   /// Whether the log has grown: noted at every commit, which must not cost a wake-up each.
@@ -322,6 +324,10 @@ final class ReaderThread: Sendable {
     if growth.note() { jobs.put(.grown) }
   }
 
+  /// Has what malloc keeps, and the program's pages, given back: when the other two threads have given back their own, for each brings some of
+  /// those pages back.
+  func giveBackMemory() { jobs.put(.giveBackMemory) }
+
   func close() {
     jobs.close()
     thread.join()
@@ -357,6 +363,7 @@ final class ReaderThread: Sendable {
           awaitsCheckpoint.clear()
           do throws(LogError) { try log.checkpoint() } catch { results.put(.checkpointFailed(error.explanation)) }
         case .grown: break
+        case .giveBackMemory: tinysns_give_back_memory()
         }
       }
       let hasGrown = growth.take()
