@@ -23,15 +23,15 @@ import Testing
     try alice.wait(for: "alice (timeline)> ")
 
     // A post comes while a line is typed, longer than a row and with the cursor within it.
-    alice.type("héllo 日本 " + String(repeating: "x", count: 90) + "\u{1B}[D\u{1B}[D")
-    try alice.wait(for: "xxxx")
+    alice.type("héllo 日本 " + String(repeating: "x", count: 88) + "yz\u{1B}[D\u{1B}[D")
+    try alice.wait(for: "z")  // all of it is on the screen
     bob.type("POST from bob 👍\r")
     try bob.wait(for: "posted as ")
     let shown = try alice.wait(for: "bob: from bob 👍")
     #expect(shown.contains("\u{1B}[1A\r\u{1B}[J"), "the line was taken off the screen, which is two rows")
     try alice.wait(for: "alice (timeline)> héllo 日本 xxx")
     alice.type("Y\r")
-    try alice.wait(for: "alice: héllo 日本 " + String(repeating: "x", count: 88) + "Yxx")
+    try alice.wait(for: "alice: héllo 日本 " + String(repeating: "x", count: 88) + "Yyz")
 
     // A failover while typing.
     alice.type("still ")
