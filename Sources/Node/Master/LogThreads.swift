@@ -137,8 +137,9 @@ final class Committer: Sendable {
     return .closed
   }
 
-  /// Appends at once, on the loop's thread, between `beginBlocking` and `endBlocking`. Everything that was `put`, but for
-  /// giving memory back, must have been carried out and told: it would else be overtaken, and who works would wait for this, instead of checking how long it takes. The caller tells the core.
+  /// Appends at once, on the loop's thread, between `beginBlocking` and `endBlocking`. Everything that was `put`, but for giving memory back,
+  /// must have been carried out and told: it would else be overtaken, and who works would wait for this, instead of checking how long it takes.
+  /// The caller tells the core.
   func append(_ append: Append) throws(LogError) -> CommitOutcome {
     try writer.withLock { writer throws(LogError) in
       let outcome = try Self.append(append, writer!)
