@@ -116,9 +116,8 @@ final class LoopState {
     var isWarned = false
     /// Where its sockets are.
     var context: ContextShare?
-    var requests: SocketBox?
-    var monitor: MonitorBox?
-    var updates: SocketBox?
+    /// Its connections to a master.
+    var master: MasterLink?
     /// The earliest entry of this session in the heap of wake-ups.
     var queuedWake = Instant.distantFuture
 
@@ -293,28 +292,21 @@ final class LoopState {
       for _ in 0..<Self.messagesPerTurn {
         switch kind {
         case .requests:
-          guard let box = session.requests, try box.socket.receive(into: &message) == .received else { return }
+          guard try session.master?.receiveReply(into: &message) == true else { return }
           let reply = message.withBytes { bytes in try? Wire.decodeReply(bytes) }
           if let reply { session.core.onReply(reply, at: now, into: &session.actions) }
         case .updates:
-          guard let box = session.updates else { return }
-          let result = try box.socket.receive(into: &frames)
-          if result == .wouldBlock { return }
-          guard result == .received, frames.count == 2 else { continue }
+          guard try session.master?.receiveUpdate(into: &frames) == true else { return }
+          guard frames.count == 2, !frames[1].hasMore else { continue }
           let update = frames[0].withBytes { header in
             frames[1].withBytes { body in try? Wire.decodeUpdate(header: header, body: body) }
           }
           if let update { session.core.onUpdate(update, at: now, into: &session.actions) }
         case .monitor:
-          guard let box = session.monitor, let event = try box.monitor.next() else { return }
-          switch event.kind {
-          case .disconnected, .closed, .connectRetried, .handshakeFailedNoDetail, .handshakeFailedProtocol,
-            .handshakeFailedAuthentication:
-            // What came before the end comes first: acknowledgements, or a Goodbye.
-            receive(.requests, id, session, at: now)
-            session.core.onDisconnected(at: now, into: &session.actions)
-          default: break
-          }
+          guard try session.master?.findLoss() == true else { return }
+          // What came before the end comes first: acknowledgements, or a Goodbye.
+          receive(.requests, id, session, at: now)
+          session.core.onDisconnected(at: now, into: &session.actions)
         }
         if session.actions.count > 256 { settle(id, session) }
       }
@@ -379,15 +371,12 @@ final class LoopState {
         _ = try link.socket.socket.send(Wire.encode(RouterRequest.locate(locate)))
       case .connect(let contact):
         dropRouter(session)
-        disconnect(id, session)
+        leaveMaster(id, session)
         try connect(contact, id, session)
-      case .disconnect:
-        disconnect(id, session)
-      case .send(let request):
-        guard let box = session.requests else { return }
-        _ = try box.socket.send(Wire.encode(request))
-      case .subscribe(let topic): try session.updates?.socket.set(.subscribe(Wire.encode(topic)))
-      case .unsubscribe(let topic): try session.updates?.socket.set(.unsubscribe(Wire.encode(topic)))
+      case .disconnect: leaveMaster(id, session)
+      case .send(let request): try session.master?.send(request)
+      case .subscribe(let topic): try session.master?.subscribe(topic)
+      case .unsubscribe(let topic): try session.master?.unsubscribe(topic)
       case .finish(let token, let outcome):
         session.shows[token] = nil
         session.finishes.removeValue(forKey: token)?(outcome)
@@ -462,53 +451,34 @@ final class LoopState {
     links[link.id] = nil
   }
 
-  /// Makes a socket, before it is connected, one that talks to the cluster alone.
-  private func protect(_ socket: borrowing Socket, _ session: Session) throws(ZMQError) {
-    guard let key = session.clusterKey else { return }
-    if session.keys == nil { session.keys = try CurveKeypair.generate() }
-    try socket.set(.curveClient(serverKey: key, keys: session.keys!))
-  }
-
+  /// Connects a session that is connected to no master.
   private func connect(_ contact: MasterContact, _ id: Int, _ session: Session) throws(ZMQError) {
-    let context = try context(of: session)
-    let requests = try context.context.makeSocket(.dealer)
-    try requests.set(
-      .sendHighWaterMark(Limits.requestsInFlight * 2), .receiveHighWaterMark(0),
-      .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)),
-      // Never, that is: the monitor tells of the loss, and the socket is closed. With `noReconnect` libzmq would drop what came before the end.
-      .reconnect(every: .seconds(3_600), atMost: .zero))
-    if contact.requests.contains("[") { try requests.set(.ipv6(true)) }
-    try protect(requests, session)
-    let monitor = try requests.makeMonitor(of: .failures)
-    try requests.connect(contact.requests)
-    let updates = try context.context.makeSocket(.sub)
-    // Subscriptions leave through SUB's send queue: at a mark they would be lost silently.
-    try updates.set(
-      .sendHighWaterMark(0), .receiveHighWaterMark(Limits.updatesHeldBack), .maxMessageSize(Limits.messageBytes),
-      .keepAlive,
-      // Not at once: mostly the master is lost, and this socket closed in a moment; or later, if thousands have lost it.
-      .reconnect(every: .milliseconds(500), atMost: .seconds(1)))
-    if contact.timelines.contains("[") { try updates.set(.ipv6(true)) }
-    try protect(updates, session)
-    try updates.connect(contact.timelines)
-
-    let requestsBox = SocketBox(requests)
-    let monitorBox = MonitorBox(monitor)
-    let updatesBox = SocketBox(updates)
-    try poller.add(requestsBox.socket, token: id * 4 + Kind.requests.rawValue, interest: .readable)
-    try poller.add(monitorBox.monitor.socket, token: id * 4 + Kind.monitor.rawValue, interest: .readable)
-    try poller.add(updatesBox.socket, token: id * 4 + Kind.updates.rawValue, interest: .readable)
-    session.requests = requestsBox
-    session.monitor = monitorBox
-    session.updates = updatesBox
+    let link = if let kept = session.master { kept } else { try makeMasterLink(id, session) }
+    try link.connect(contact, security(of: session))
   }
 
-  private func disconnect(_ id: Int, _ session: Session) {
-    guard session.requests != nil else { return }
+  private func makeMasterLink(_ id: Int, _ session: Session) throws(ZMQError) -> MasterLink {
+    let link = try MasterLink(in: context(of: session).context)
+    session.master = link
+    try poller.add(link.requests, token: id * 4 + Kind.requests.rawValue, interest: .readable)
+    try poller.add(link.monitor.socket, token: id * 4 + Kind.monitor.rawValue, interest: .readable)
+    try poller.add(link.updates, token: id * 4 + Kind.updates.rawValue, interest: .readable)
+    return link
+  }
+
+  /// What makes a socket talk to the cluster alone.
+  private func security(of session: Session) throws(ZMQError) -> SocketOption? {
+    guard let key = session.clusterKey else { return nil }
+    let keys = if let keys = session.keys { keys } else { try CurveKeypair.generate() }
+    session.keys = keys
+    return .curveClient(serverKey: key, keys: keys)
+  }
+
+  /// Ends the connections to a master, if there are any. The sockets are kept for the next one if they can be.
+  private func leaveMaster(_ id: Int, _ session: Session) {
+    guard let link = session.master, !link.leave() else { return }
     for kind in [Kind.requests, .monitor, .updates] { poller.remove(token: id * 4 + kind.rawValue) }
-    session.monitor = nil
-    session.requests = nil
-    session.updates = nil
+    session.master = nil
   }
 }
 

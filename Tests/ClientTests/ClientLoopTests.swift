@@ -57,13 +57,13 @@ import ZeroMQ
 
     loop.perform { state in
       reports.put(.waits)
-      guard let box = state.session(0)?.monitor else { return }
+      guard let link = state.session(0)?.master else { return }
       var poller = Poller()
       var ready: [Ready] = []
-      try? poller.add(box.monitor.socket, token: 1, interest: .readable)
+      try? poller.add(link.monitor.socket, token: 1, interest: .readable)
       try? poller.wait(patience, into: &ready)
       // Used now, it is the first that the loop's poller asks.
-      _ = try? box.monitor.socket.hasMessage
+      _ = try? link.monitor.socket.hasMessage
     }
     #expect(next(2, of: reports) == [.noted(.serving(master: "master-1", isNew: false, pause: nil)), .waits])
     try master!.say(Wire.encode(Reply(number: post.message.number, body: .done(EventID(7)))), to: post.peer)
@@ -86,7 +86,7 @@ import ZeroMQ
 }
 
 /// How long a test waits for what must happen.
-private let patience: Duration = .seconds(20)
+let patience: Duration = .seconds(20)
 
 /// A ROUTER in the place of the cluster's router, or of a master. What it has said arrives even if it is closed at once.
 private final class Server {
