@@ -216,6 +216,24 @@ import Testing
     reader.close()
   }
 
+  /// Where posts come so rarely that each is indexed as it comes, or never pause for long, it is calm as well when they are over.
+  @Test func itIsCalmAfterALoadThatWasIndexedMeanwhile() throws {
+    let results = Mailbox<LogResult>()
+    let reader = ReaderThread(
+      open: { Probe(DispatchSemaphore(value: 0)) }, results: results, indexIntervalUnderLoad: .zero)
+    for _ in 1...2 {
+      reader.noteGrowth()
+      let deadline = ContinuousClock.now + .seconds(20)
+      var calms = 0
+      while calms == 0 {
+        try #require(ContinuousClock.now < deadline, "it was never calm")
+        for case .calm in results.takeAll(waitingAtMost: 100) ?? [] { calms += 1 }
+      }
+      #expect(calms == 1)
+    }
+    reader.close()
+  }
+
   /// A loop that the disk holds up is taken over even if memory was to be given back just then.
   @Test func givingBackDoesNotWaitForTheLoop() throws {
     let results = Mailbox<LogResult>()

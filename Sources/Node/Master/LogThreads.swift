@@ -289,8 +289,6 @@ final class ReaderThread: Sendable {
 
   /// How long the log must not have grown before the derived tables are brought up to it, in milliseconds.
   private static let indexInterval = 1_000
-  /// The same under a load that never pauses. What they lag behind, a starting master replays.
-  private static let indexIntervalUnderLoad = Interval.seconds(10)
   /// Events in one go: few enough that a read does not wait long, and enough that it matters little how many clients' windows, of up to 1,024
   /// requests each, are read and written with them.
   private static let indexEvents = 16_384
@@ -302,9 +300,11 @@ final class ReaderThread: Sendable {
   private let awaitsCheckpoint = Flag()
   private let thread: WorkerThread
 
-  init(open: @escaping LogOpener, results: Mailbox<LogResult>) {
+  /// - Parameter indexIntervalUnderLoad: how long the derived tables may lag behind a log that never stops growing. What they lag, a starting
+  ///   master replays.
+  init(open: @escaping LogOpener, results: Mailbox<LogResult>, indexIntervalUnderLoad: Interval = .seconds(10)) {
     let (jobs, lookUps, growth, flag) = (jobs, lookUps, growth, awaitsCheckpoint)
-    thread = WorkerThread { Self.run(open, jobs, lookUps, growth, flag, results) }
+    thread = WorkerThread { Self.run(open, jobs, lookUps, growth, flag, results, indexIntervalUnderLoad) }
   }
 
   /// Has a checkpoint made. Costs next to nothing while one is awaited.
@@ -336,7 +336,7 @@ final class ReaderThread: Sendable {
 
   private static func run(
     _ open: LogOpener, _ jobs: Mailbox<Job>, _ lookUps: LookUps, _ growth: Growth, _ awaitsCheckpoint: Flag,
-    _ results: Mailbox<LogResult>
+    _ results: Mailbox<LogResult>, _ indexIntervalUnderLoad: Interval
   ) {
     let log: any EventLog
     do throws(LogError) { log = try open() } catch {
@@ -344,13 +344,16 @@ final class ReaderThread: Sendable {
       return
     }
     try? log.prepare()
+    // Until the tables are up to a log that has not grown for an interval, in which nobody asked for anything either.
     var isBehind = true
+    var isCalm = false
     var isIndexing = false
     var lastIndexed = Clock.now()
     while true {
       if !isBehind { isBehind = growth.take(awaited: true) }
       // With nothing to index the thread sleeps until it is asked something; otherwise the tables lag a little, in bulk.
-      guard let batch = isBehind ? jobs.takeAll(waitingAtMost: isIndexing ? 0 : indexInterval) : jobs.takeAll() else {
+      let waits = isBehind && !isIndexing
+      guard let batch = isBehind ? jobs.takeAll(waitingAtMost: waits ? indexInterval : 0) : jobs.takeAll() else {
         return
       }
       for job in batch {
@@ -370,22 +373,20 @@ final class ReaderThread: Sendable {
       let hasGrown = growth.take()
       if hasGrown { isBehind = true }
       guard isBehind else { continue }
-      let isCalm = batch.isEmpty && !hasGrown
+      isCalm = batch.isEmpty && !hasGrown && (isCalm || waits)
       if isCalm || Clock.now() - lastIndexed > indexIntervalUnderLoad { isIndexing = true }
       guard isIndexing else { continue }
       // A failure is not this master's alone, and costs nothing but a longer replay: try again later.
-      isBehind = (try? log.index(limit: indexEvents)) ?? false
-      if !isBehind {
-        isIndexing = false
-        lastIndexed = Clock.now()
-        // It may have grown while the tables were brought up to it.
-        if isCalm { isBehind = growth.take() }
-        if isCalm && !isBehind {
-          log.releaseMemory()
-          tinysns_give_back_own_memory()
-          results.put(.calm)
-        }
-      }
+      isIndexing = (try? log.index(limit: indexEvents)) ?? false
+      guard !isIndexing else { continue }
+      lastIndexed = Clock.now()
+      // It may have grown while the tables were brought up to it.
+      isBehind = !isCalm || growth.take()
+      isCalm = false
+      guard !isBehind else { continue }
+      log.releaseMemory()
+      tinysns_give_back_own_memory()
+      results.put(.calm)
     }
   }
 
