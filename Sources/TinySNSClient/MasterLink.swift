@@ -8,9 +8,9 @@ import ZeroMQ
 /// The sockets for requests and for updates, at one master after the other.
 ///
 /// A session whose master dies takes them along to the next one: to open four sockets, with their descriptors, and to close the old
-/// ones is a good part of the work when thousands of sessions lose a master at once. They are used again only if libzmq has said of
-/// itself that the connection is lost, for then nothing more can come from there; whoever leaves a master that may still speak
-/// makes a new link.
+/// ones is a good part of the work when thousands of sessions lose a master at once. What the old master has said is not heard any more, for
+/// libzmq reads nothing from a connection that was given up. But the monitor goes on, so the sockets are used again only where it is known what it may
+/// still tell of the old connection: after a loss that it has told of. Whoever leaves a master otherwise makes a new link.
 final class MasterLink {
   let requests: Socket
   /// Tells of the end of the connection for requests.
@@ -19,21 +19,20 @@ final class MasterLink {
   /// Whose connections these are; nil: nobody's, and nothing is sent or received.
   private var contact: MasterContact?
   private var topics: [Topic] = []
-  /// What libzmq tells of a connection in its last event: that it will be tried again, after a pause that never ends here. How many such
-  /// events are still to come, of connections whose loss is known already.
-  private var echoesDue = 0
-  /// libzmq has told that the present connection is lost or could not be made.
+  /// After a loss libzmq would connect again, and its last event says when: after a pause of once to twice this time. Two connections one after the
+  /// other have pauses of which none can be the other's, for the last event of the first may come when the second has begun.
+  private var pause = MasterLink.pauses.first
+  private static let pauses: (first: Duration, second: Duration) = (.seconds(3_600), .seconds(7_200))
+  /// The monitor has told that the present connection is lost or could not be made.
   private(set) var isLost = false
-  /// Of a handshake that failed libzmq does not say when it is over.
+  /// A handshake failed for good. Of that libzmq tells twice.
   private var isSpoilt = false
 
   init(in context: borrowing Context) throws(ZMQError) {
     requests = try context.makeSocket(.dealer)
     try requests.set(
       .sendHighWaterMark(Limits.requestsInFlight * 2), .receiveHighWaterMark(0),
-      .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)),
-      // Never, that is. With `noReconnect` libzmq would drop what came before the end.
-      .reconnect(every: .seconds(3_600), atMost: .zero))
+      .maxMessageSize(Limits.messageBytes), .linger(.milliseconds(100)))
     monitor = try requests.makeMonitor(of: .failures)
     updates = try context.makeSocket(.sub)
     // Subscriptions leave through SUB's send queue: at a mark they would be lost silently.
@@ -49,6 +48,9 @@ final class MasterLink {
   /// - Parameter security: what the master has to prove, and with which keys this side talks; nil: nothing, and nothing is encrypted.
   func connect(_ contact: MasterContact, _ security: SocketOption?) throws(ZMQError) {
     isLost = false
+    pause = pause == Self.pauses.first ? Self.pauses.second : Self.pauses.first
+    // Never, that is. With `noReconnect` libzmq would drop what came before the end.
+    try requests.set(.reconnect(every: pause, atMost: .zero))
     try requests.set(.ipv6(contact.requests.contains("[")))
     try updates.set(.ipv6(contact.timelines.contains("[")))
     if let security {
@@ -122,20 +124,21 @@ final class MasterLink {
     return try updates.receive(into: &frames) != .wouldBlock
   }
 
-  /// Takes what libzmq tells up to the next loss, or up to the end.
+  /// Takes what the monitor tells up to the next loss, or up to the end.
   ///
-  /// - Returns: whether the present connection has been found lost, or could not be made.
+  /// - Returns: whether the present connection has been found lost, or could not be made; once for each.
   func findLoss() throws(ZMQError) -> Bool {
     while let event = try monitor.next() {
       switch event.kind {
-      case .disconnected, .closed: echoesDue += 1
-      case .connectRetried where echoesDue > 0:
-        echoesDue -= 1
-        continue
-      case .connectRetried: break
+      case .disconnected, .closed: break
+      case .connectRetried(let milliseconds):
+        let time = Duration.milliseconds(milliseconds)
+        guard time >= pause, time < pause * 2 else { continue }
       case .handshakeFailedProtocol, .handshakeFailedAuthentication: isSpoilt = true
+      // Of the others that fail `disconnected` tells as well.
       default: continue
       }
+      guard !isLost else { continue }
       isLost = true
       return true
     }

@@ -76,6 +76,53 @@ import ZeroMQ
     #expect(locate.suspect == nil)
   }
 
+  /// Links that must not be freed: others would take their place in memory. For the loop's thread.
+  private final class Kept: @unchecked Sendable {
+    var links: [MasterLink] = []
+  }
+
+  @Test("a session takes its sockets along from a master that is lost, and not from one that it leaves")
+  func sockets() throws {
+    let context = try Context()
+    let router = try Server(context)
+    let links = Mailbox<ObjectIdentifier?>()
+    let kept = Kept()
+    let loop = try ClientLoop()
+    defer { loop.close() }
+    let timing = Timing(liveness: .seconds(100), requestTimeout: .seconds(100))
+    loop.perform { [address = router.address] state in
+      let core = ClientCore(
+        user: "alice", register: false, password: Password("a password"), timing: timing, random: .system)
+      _ = state.open(core, router: address, serverKey: nil, handlers: SessionHandlers())
+    }
+    /// The link of a session that says Hello to a master, which is welcome.
+    func link(at master: Server) throws -> (link: ObjectIdentifier, peer: [UInt8]) {
+      let identity = MasterIdentity(name: "master-1", incarnation: Incarnation(1))
+      let contact = MasterContact(master: identity, requests: master.address, timelines: "tcp://127.0.0.1:1")
+      let question = try router.hear(Wire.decodeRouterRequest)
+      let number = try #require(question.message.locate?.number)
+      try router.say(Wire.encode(RouterReply.located(number: number, contact)), to: question.peer)
+      let hello = try master.hear(Wire.decodeRequest)
+      let welcome = Welcome(master: identity, account: AccountID(0), isNew: false, head: EventID(6))
+      try master.say(Wire.encode(Reply(number: hello.message.number, body: .welcome(welcome))), to: hello.peer)
+      loop.perform { state in
+        let link = state.session(0)?.master
+        if let link { kept.links.append(link) }
+        links.put(link.map { ObjectIdentifier($0) })
+      }
+      let found = try #require(links.takeAll(waitingAtMost: Int(patience.components.seconds) * 1_000)?.first)
+      return (try #require(found), hello.peer)
+    }
+    var first: Server? = try Server(context)
+    let old = try link(at: first!).link
+    first = nil
+    let second = try Server(context)
+    let (same, peer) = try link(at: second)
+    #expect(same == old)
+    try second.say(Wire.encode(Reply(number: 0, body: .goodbye)), to: peer)
+    #expect(try link(at: Server(context)).link != old)
+  }
+
   /// The next so many reports; fewer, if no more come.
   private func next(_ count: Int, of reports: Mailbox<Report>) -> [Report] {
     var found: [Report] = []
