@@ -344,7 +344,7 @@ final class ReaderThread: Sendable {
       return
     }
     try? log.prepare()
-    // Until the tables are up to a log that has not grown for an interval, in which nobody asked for anything either.
+    // Until the tables are up to a log that has not grown for an interval, in which nobody asked for anything either; or could not be brought up.
     var isBehind = true
     var isCalm = false
     var isIndexing = false
@@ -376,7 +376,7 @@ final class ReaderThread: Sendable {
       isCalm = batch.isEmpty && !hasGrown && (isCalm || waits)
       if isCalm || Clock.now() - lastIndexed > indexIntervalUnderLoad { isIndexing = true }
       guard isIndexing else { continue }
-      // A failure is not this master's alone, and costs nothing but a longer replay: try again later.
+      // A failure is not this master's alone, and costs nothing but a longer replay: it is tried again when the log has grown.
       isIndexing = (try? log.index(limit: indexEvents)) ?? false
       guard !isIndexing else { continue }
       lastIndexed = Clock.now()
