@@ -305,6 +305,8 @@ private final class TCPPort {
 
   /// Takes the next connection, says this once the other side has said something, and hangs up.
   func accept(andSay bytes: [UInt8]) throws {
+    var limit = timeval(tv_sec: Int(patience.components.seconds), tv_usec: 0)
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     let connection = Glibc.accept(descriptor, nil, nil)
     try #require(connection >= 0)
     defer { Glibc.close(connection) }

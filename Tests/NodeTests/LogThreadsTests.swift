@@ -201,12 +201,7 @@ import Testing
       open: { Probe(DispatchSemaphore(value: 0), released: committed) }, results: results, checkpoints: reader,
       mayTakeOver: false)
     let thread = WorkerThread { _ = committer.work() }
-    let deadline = ContinuousClock.now + .seconds(20)
-    var isCalm = false
-    while !isCalm {
-      try #require(ContinuousClock.now < deadline, "it was never calm")
-      for case .calm in results.takeAll(waitingAtMost: 100) ?? [] { isCalm = true }
-    }
+    try waitForCalm(results)
     #expect(read.wait(timeout: .now() + 20) == .success)
     #expect(committed.wait(timeout: .now()) == .timedOut)
     committer.put(.giveBackMemory)
@@ -216,6 +211,15 @@ import Testing
     reader.close()
   }
 
+  private func waitForCalm(_ results: Mailbox<LogResult>) throws {
+    let deadline = ContinuousClock.now + .seconds(20)
+    var isCalm = false
+    while !isCalm {
+      try #require(ContinuousClock.now < deadline, "it was never calm")
+      for case .calm in results.takeAll(waitingAtMost: 100) ?? [] { isCalm = true }
+    }
+  }
+
   /// Where posts come so rarely that each is indexed as it comes, or never pause for long, it is calm as well when they are over.
   @Test func itIsCalmAfterALoadThatWasIndexedMeanwhile() throws {
     let results = Mailbox<LogResult>()
@@ -223,13 +227,7 @@ import Testing
       open: { Probe(DispatchSemaphore(value: 0)) }, results: results, indexIntervalUnderLoad: .zero)
     for _ in 1...2 {
       reader.noteGrowth()
-      let deadline = ContinuousClock.now + .seconds(20)
-      var calms = 0
-      while calms == 0 {
-        try #require(ContinuousClock.now < deadline, "it was never calm")
-        for case .calm in results.takeAll(waitingAtMost: 100) ?? [] { calms += 1 }
-      }
-      #expect(calms == 1)
+      try waitForCalm(results)
     }
     reader.close()
   }
