@@ -25,19 +25,13 @@ import ZeroMQ
     let context = try Context()
     let router = try Server(context)
     var master: Server? = try Server(context)
-    let identity = MasterIdentity(name: "master-1", incarnation: Incarnation(1))
-    let contact = MasterContact(master: identity, requests: master!.address, timelines: "tcp://127.0.0.1:1")
     let reports = Mailbox<Report>()
     let loop = try ClientLoop()
     defer { loop.close() }
 
-    // Patient: no timer wakes the loop, and no ping is on its way when the master goes.
-    let timing = Timing(liveness: .seconds(100), requestTimeout: .seconds(100))
     loop.perform { [address = router.address] state in
-      let core = ClientCore(
-        user: "alice", register: false, password: Password("a password"), timing: timing, random: .system)
       let handlers = SessionHandlers(note: { reports.put(.noted($0)) })
-      let id = state.open(core, router: address, serverKey: nil, handlers: handlers)
+      let id = state.open(patientCore(), router: address, serverKey: nil, handlers: handlers)
       let session = state.session(id)!
       let token = session.makeToken()
       session.finishes[token] = { reports.put(.ended($0)) }
@@ -46,12 +40,7 @@ import ZeroMQ
         .post(text: "hello"), token: token, deadline: now + .seconds(100), at: now, into: &session.actions)
       state.settle(id, session)
     }
-    let question = try router.hear(Wire.decodeRouterRequest)
-    let number = try #require(question.message.locate?.number)
-    try router.say(Wire.encode(RouterReply.located(number: number, contact)), to: question.peer)
-    let hello = try master!.hear(Wire.decodeRequest)
-    let welcome = Welcome(master: identity, account: AccountID(0), isNew: false, head: EventID(6))
-    try master!.say(Wire.encode(Reply(number: hello.message.number, body: .welcome(welcome))), to: hello.peer)
+    _ = try welcome(to: master!, router)
     let post = try master!.hear(Wire.decodeRequest)
     #expect(post.message.body == .post(text: "hello"))
 
@@ -89,29 +78,19 @@ import ZeroMQ
     let kept = Kept()
     let loop = try ClientLoop()
     defer { loop.close() }
-    let timing = Timing(liveness: .seconds(100), requestTimeout: .seconds(100))
     loop.perform { [address = router.address] state in
-      let core = ClientCore(
-        user: "alice", register: false, password: Password("a password"), timing: timing, random: .system)
-      _ = state.open(core, router: address, serverKey: nil, handlers: SessionHandlers())
+      _ = state.open(patientCore(), router: address, serverKey: nil, handlers: SessionHandlers())
     }
     /// The link of a session that says Hello to a master, which is welcome.
     func link(at master: Server) throws -> (link: ObjectIdentifier, peer: [UInt8]) {
-      let identity = MasterIdentity(name: "master-1", incarnation: Incarnation(1))
-      let contact = MasterContact(master: identity, requests: master.address, timelines: "tcp://127.0.0.1:1")
-      let question = try router.hear(Wire.decodeRouterRequest)
-      let number = try #require(question.message.locate?.number)
-      try router.say(Wire.encode(RouterReply.located(number: number, contact)), to: question.peer)
-      let hello = try master.hear(Wire.decodeRequest)
-      let welcome = Welcome(master: identity, account: AccountID(0), isNew: false, head: EventID(6))
-      try master.say(Wire.encode(Reply(number: hello.message.number, body: .welcome(welcome))), to: hello.peer)
+      let peer = try welcome(to: master, router)
       loop.perform { state in
         let link = state.session(0)?.master
         if let link { kept.links.append(link) }
         links.put(link.map { ObjectIdentifier($0) })
       }
       let found = try #require(links.takeAll(waitingAtMost: Int(patience.components.seconds) * 1_000)?.first)
-      return (try #require(found), hello.peer)
+      return (try #require(found), peer)
     }
     var first: Server? = try Server(context)
     let old = try link(at: first!).link
@@ -123,6 +102,19 @@ import ZeroMQ
     #expect(try link(at: Server(context)).link != old)
   }
 
+  /// Names the master to the session that asks, and welcomes it there; the session's name at the master.
+  private func welcome(to master: Server, _ router: Server) throws -> [UInt8] {
+    let identity = MasterIdentity(name: "master-1", incarnation: Incarnation(1))
+    let contact = MasterContact(master: identity, requests: master.address, timelines: "tcp://127.0.0.1:1")
+    let question = try router.hear(Wire.decodeRouterRequest)
+    let number = try #require(question.message.locate?.number)
+    try router.say(Wire.encode(RouterReply.located(number: number, contact)), to: question.peer)
+    let hello = try master.hear(Wire.decodeRequest)
+    let welcome = Welcome(master: identity, account: AccountID(0), isNew: false, head: EventID(6))
+    try master.say(Wire.encode(Reply(number: hello.message.number, body: .welcome(welcome))), to: hello.peer)
+    return hello.peer
+  }
+
   /// The next so many reports; fewer, if no more come.
   private func next(_ count: Int, of reports: Mailbox<Report>) -> [Report] {
     var found: [Report] = []
@@ -132,8 +124,12 @@ import ZeroMQ
   }
 }
 
-/// How long a test waits for what must happen.
-let patience: Duration = .seconds(20)
+/// Patient: no timer wakes the loop, and no ping is on its way when the master goes.
+private func patientCore() -> ClientCore {
+  ClientCore(
+    user: "alice", register: false, password: Password("a password"),
+    timing: Timing(liveness: .seconds(100), requestTimeout: .seconds(100)), random: .system)
+}
 
 /// A ROUTER in the place of the cluster's router, or of a master. What it has said arrives even if it is closed at once.
 private final class Server {
@@ -150,13 +146,7 @@ private final class Server {
   func hear<Message>(
     _ decode: ([UInt8]) throws(WireError) -> Message
   ) throws -> (peer: [UInt8], message: Message) {
-    var poller = Poller()
-    var ready: [Ready] = []
-    try poller.add(socket, token: 1, interest: .readable)
-    try poller.wait(patience, into: &ready)
-    var frames = Multipart(maxFrames: 2)
-    try #require(try socket.receive(into: &frames) == .received)
-    let copies = frames.copyFrames()
+    let copies = try nextFrames(of: socket)
     try #require(copies.count == 2)
     return (copies[0], try decode(copies[1]))
   }

@@ -10,6 +10,8 @@ import ZeroMQ
 
 @Suite struct MasterLinkTests {
   private let topic = Topic(high: 1, low: 2)
+  /// Too long for a name, so that no server is asked for it.
+  private let noName = "tcp://\(String(repeating: "a", count: 64)):1"
 
   @Test("a link goes from master to master, and is told once of each loss")
   func masterAfterMaster() throws {
@@ -129,8 +131,6 @@ import ZeroMQ
     let context = try Context()
     let link = try MasterLink(in: context)
     let port = try TCPPort()
-    // Too long for a name, so that no server is asked for it.
-    let noName = "tcp://\(String(repeating: "a", count: 64)):1"
     for endpoint in [port.endpoint, port.endpoint, noName, noName, port.endpoint, noName] {
       try link.connect(contact(endpoint), nil)
       try loses(link)
@@ -159,7 +159,7 @@ import ZeroMQ
     try master.say([String(repeating: "x", count: Limits.messageBytes + 1)])
     try loses(link)
     #expect(link.leave())
-    try link.connect(contact("tcp://\(String(repeating: "a", count: 64)):1"), nil)
+    try link.connect(contact(noName), nil)
     try loses(link)
     #expect(link.leave())
     try serves(link, try Master(context))
@@ -199,14 +199,6 @@ import ZeroMQ
     #expect(try master.hears().number == 77)
     #expect(try !link.findLoss())
     #expect(!link.isLost)
-  }
-
-  private func waitFor(_ socket: borrowing Socket) throws {
-    var poller = Poller()
-    var ready: [Ready] = []
-    try poller.add(socket, token: 1, interest: .readable)
-    try poller.wait(patience, into: &ready)
-    try #require(!ready.isEmpty)
   }
 
   private func update(at link: MasterLink) throws -> Update? {
@@ -249,7 +241,7 @@ private final class Master {
   func closeRequests() { requests = nil }
 
   func hears() throws -> Request {
-    let frames = try next(of: try #require(requests))
+    let frames = try nextFrames(of: #require(requests).socket)
     peer = frames[0]
     return try Wire.decodeRequest(frames[1])
   }
@@ -260,21 +252,11 @@ private final class Master {
   }
 
   /// What the next subscription, or its end, says.
-  func subscription() throws -> [UInt8] { try next(of: try #require(updates))[0] }
+  func subscription() throws -> [UInt8] { try nextFrames(of: #require(updates).socket)[0] }
 
   func publish(_ topic: Topic, _ sequence: UInt64) throws {
     let header = Wire.encodeUpdateHeader(topic: topic, sequence: sequence)
     #expect(try updates?.socket.send(frames: [header, []]) == .sent)
-  }
-
-  private func next(of box: SocketBox) throws -> [[UInt8]] {
-    var poller = Poller()
-    var ready: [Ready] = []
-    try poller.add(box.socket, token: 1, interest: .readable)
-    try poller.wait(patience, into: &ready)
-    var frames = Multipart(maxFrames: 2)
-    try #require(try box.socket.receive(into: &frames) == .received)
-    return frames.copyFrames()
   }
 }
 
