@@ -57,7 +57,7 @@ let package = Package(
     .target(
       name: "SQLiteLog",
       dependencies: [
-        "Log", "Model",
+        "CSpawn", "Log", "Model",
         .product(name: "GRDB", package: "GRDB.swift"),
         .product(name: "GRDBSQLite", package: "GRDB.swift"),
       ],
@@ -115,7 +115,7 @@ let package = Package(
         .product(name: "GRDBSQLite", package: "GRDB.swift"),
       ]),
     .executableTarget(
-      name: "log-hammer", dependencies: ["Log", "Model", "SQLiteLog"], path: "Tests/Support/log-hammer",
+      name: "log-hammer", dependencies: ["Log", "Model", "Runtime", "SQLiteLog"], path: "Tests/Support/log-hammer",
       swiftSettings: strict),
     .testTarget(name: "TopologyTests", dependencies: ["Topology", "Model"]),
     .testTarget(name: "NodeTests", dependencies: ["Node", "Core", "Log", "Model", "Runtime", "ZeroMQ"]),

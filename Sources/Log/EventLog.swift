@@ -30,6 +30,14 @@ public enum PostRange: Hashable, Sendable {
   case after(EventID)
 }
 
+/// What a log needs from time to time beside appends, of another instance best, so that appending need not wait for it.
+public enum LogUpkeep: Hashable, Sendable {
+  /// `prepareForLoad()`
+  case prepareForLoad
+  /// `checkpoint()`
+  case checkpoint
+}
+
 /// One totally ordered log of events (the shared log of Corfu, Balakrishnan et al. 2012, and Tango 2013).
 ///
 /// Calls are synchronous and may wait for the disk. One thread at a time uses an instance; who needs the log while others do
@@ -41,15 +49,19 @@ public protocol EventLog: AnyObject {
   /// log's head is not `head`.
   func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult
 
-  /// Whether what was appended is to be moved to its place before long: by `checkpoint()`, of another instance best, so that appending need
-  /// not wait for it. True once, and again when much more has been appended.
-  func takeCheckpointDue() -> Bool
+  /// What is to be done before long because of what was appended. Told once, and again when much more has been appended.
+  ///
+  /// - Parameter isQuiet: nobody appends now, so that what can wait under a load is due.
+  func takeUpkeepDue(isQuiet: Bool) -> LogUpkeep?
 
   /// Moves what was appended to its place. Takes a while, during which other instances append, but for a moment at its beginning and at its end.
   func checkpoint() throws(LogError)
 
   /// Does beforehand what would else make the first appends to a new log slower. Not needed for anything else, nor does an error matter.
   func prepare() throws(LogError)
+
+  /// The same for a load that goes on. Takes a while, during which other instances append.
+  func prepareForLoad() throws(LogError)
 
   /// Up to `limit` events after `position`, ascending and contiguous; empty at the head.
   func read(after position: EventID, limit: Int) throws(LogError) -> [Event]

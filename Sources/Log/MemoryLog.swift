@@ -99,10 +99,11 @@ public final class MemoryLog: EventLog {
   }
 
   /// Everything is in its place at once.
-  public func takeCheckpointDue() -> Bool { false }
+  public func takeUpkeepDue(isQuiet: Bool) -> LogUpkeep? { nil }
   public func checkpoint() throws(LogError) { try check() }
 
   public func prepare() throws(LogError) { try check() }
+  public func prepareForLoad() throws(LogError) { try check() }
   public func releaseMemory() {}
 
   /// Writes `events` without syncing them. Nobody reads them yet, and a power cut may lose them.

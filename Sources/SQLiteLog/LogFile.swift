@@ -1,5 +1,6 @@
 // log.db: the log itself. Append and read; nothing derived.
 
+import CSpawn
 import GRDB
 import GRDBSQLite
 import Glibc
@@ -34,7 +35,7 @@ final class LogFile {
     let creation = try FileLock(path: folder + "/log.create.lock")
     checkpointing = try FileLock(path: folder + "/log.checkpoint.lock")
     register = try LogRegister(folder: folder)
-    wal = WALWatch(due: options.checkpointPages, limit: 4 * options.checkpointPages)
+    wal = WALWatch(path: path + "-wal", options: options)
     let opening = DatabaseFile.Options(
       synchronous: "FULL", checkpointPages: 0, cacheKiB: 512, pagesMax: options.pagesMax)
     try creation.lock()
@@ -120,6 +121,7 @@ final class LogFile {
 
   func releaseMemory() {
     file.releaseMemory()
+    try? file.access { $0.releaseWALIndex() }
     writer = EventWriter()
   }
 
@@ -160,7 +162,7 @@ final class LogFile {
 
   /// In the turn, after a commit. Should it fail, the commit has not: the next one tries again.
   private func moveWALThatIsTooLong(in database: Database) {
-    guard wal.isTooLong, (try? checkpointing.tryLock()) == true else { return }
+    guard wal.isTooLong(), (try? checkpointing.tryLock()) == true else { return }
     defer { checkpointing.unlock() }
     try? move(in: database)
   }
@@ -180,8 +182,8 @@ final class LogFile {
 
   // MARK: The WAL
 
-  /// Whether the WAL was too long after this instance's last commit, and has grown by a quarter since that was last said.
-  func takeCheckpointDue() -> Bool { wal.takeDue() }
+  /// What the WAL needs by its length after this instance's last commit. Told again when it has grown by a quarter of what is moved at least.
+  func takeUpkeepDue(isQuiet: Bool) -> LogUpkeep? { wal.takeDue(isQuiet: isQuiet) }
 
   /// Moves the WAL into the database: most of it while others append, and the rest while nobody does, without which it would never be
   /// done, and the WAL would grow for as long as somebody appends. Does nothing if another process is at it, or if it gets no turn.
@@ -210,8 +212,12 @@ final class LogFile {
   private func move(in database: Database, syncing: Bool = false) throws {
     do {
       if isMoveDoubtful { try database.forgetMoved() }
+      let size = sizeOfFile(path) ?? 0
       try database.moveWAL()
-      if syncing { try database.syncFile() }
+      if syncing {
+        try writeBack(from: size)
+        try database.syncFile()
+      }
       isMoveDoubtful = false
     } catch {
       isMoveDoubtful = (try? database.forgetMoved()) == nil
@@ -239,15 +245,36 @@ final class LogFile {
     }
   }
 
-  /// Gives a WAL that is new the length which it has at its first checkpoint: a commit that makes the file longer has the file system
-  /// write down the new length, too, before it is synced. (PostgreSQL does the same to its WAL, `wal_init_zero`.) Does nothing where that would
-  /// take a noticeable part of what is free on the disk, or if another process is at it.
+  /// Has the kernel write what a long move has made of the database's file beyond `start`, in pieces. If all of it were left to the sync, a commit
+  /// that comes meanwhile would wait for all of it.
+  ///
+  /// - Throws: what could not be written: the kernel may not tell it again.
+  private func writeBack(from start: Int) throws(LogError) {
+    let end = sizeOfFile(path) ?? 0
+    guard end - start > wal.due * Self.pageBytes, let descriptor = openDescriptor(of: path) else { return }
+    for piece in stride(from: start, to: end, by: Self.pieceBytes) {
+      switch -tinysns_write_back(descriptor, off_t(piece), off_t(Self.pieceBytes)) {
+      case 0: break
+      // Not every file system knows what that is. The sync that follows does it all.
+      case EBADF, EINVAL, ENOSYS, EOPNOTSUPP, ESPIPE: return
+      case let error: throw LogError(path: path, doing: "write to", errno: error)
+      }
+    }
+  }
+
+  private static let pageBytes = 4_096
+  /// A disk takes a few hundred microseconds for it, as for a commit.
+  private static let pieceBytes = 256 << 10
+
+  /// Gives a WAL the length which it has at its checkpoints: a commit that makes the file longer has the file system write down the new length,
+  /// too, before it is synced. (PostgreSQL does the same to its WAL, `wal_init_zero`.) Does nothing where that would take a noticeable part of
+  /// what is free on the disk, or if another process is at it.
   ///
   /// SQLite reads a WAL up to the first frame that is none, and zeros are none. They are appended to the file, wherever it ends at
   /// that moment, so that they never take the place of what others write.
-  func lengthenWAL() throws(LogError) {
+  func lengthenWAL(forLoad: Bool) throws(LogError) {
     let path = path + "-wal"
-    let wanted = Self.walHeaderBytes + wal.due * Self.frameBytes
+    let wanted = Self.walHeaderBytes + (forLoad ? wal.dueUnderLoad : wal.due) * Self.frameBytes
     guard let size = sizeOfFile(path), size < wanted, let free = bytesFree(at: path), free / 100 > wanted,
       try checkpointing.tryLock()
     else { return }
@@ -262,13 +289,14 @@ final class LogFile {
       guard write(descriptor, zeros, min(zeros.count, wanted - Int(status.st_size))) > 0 else {
         throw LogError(path: path, doing: "lengthen", errno: errno)
       }
+      // Each time: a commit's sync waits for all of the file that has not been written.
+      guard fdatasync(descriptor) == 0 else { throw LogError(path: path, doing: "sync", errno: errno) }
     }
-    guard fdatasync(descriptor) == 0 else { throw LogError(path: path, doing: "sync", errno: errno) }
   }
 
-  private static let walHeaderBytes = 32
+  fileprivate static let walHeaderBytes = 32
   /// A page of 4 KiB in the WAL, with its header.
-  private static let frameBytes = 4_120
+  fileprivate static let frameBytes = 4_120
 
   /// How long a checkpoint waits for its turn. Whoever reads waits for the checkpoint, and somebody may be frozen in his turn.
   private static let turnNanoseconds: Int64 = 100_000_000
@@ -460,36 +488,79 @@ final class LogFile {
   }
 }
 
-/// How long the WAL has become, as each commit of a connection tells.
+/// How long the WAL has become, as each commit of a connection tells, and what is to be done about it.
+///
+/// All that is moved is written twice, and commits wait for the disk longer while it is. So under a load the WAL is not moved before it is as long as
+/// its file, which is given a length for that.
 private final class WALWatch {
   let due: Int
-  private let limit: Int
+  let dueUnderLoad: Int
+  private let path: String
+  private let loadNanoseconds: Int64
   private var pages = 0
-  /// The length at which the next checkpoint is due. A reader may keep one from moving anything.
-  private var nextDue: Int
+  /// When the WAL began, as far as this connection's commits tell.
+  private var began = monotonicNanoseconds()
+  /// The pages that fit into the file, when that was last looked at.
+  private var room = 0
+  /// The length at which that is to be looked at next. A reader may keep a checkpoint from moving anything.
+  private var nextLook: Int
+  /// A longer file was asked for since the WAL began.
+  private var hasAskedForRoom = false
 
-  init(due: Int, limit: Int) {
-    self.due = due
-    self.limit = limit
-    nextDue = due
+  init(path: String, options: SQLiteLog.Options) {
+    self.path = path
+    due = options.checkpointPages
+    dueUnderLoad = max(options.checkpointPages, options.checkpointPagesUnderLoad)
+    loadNanoseconds = Int64(options.loadSeconds * 1e9)
+    nextLook = due
   }
 
-  func takeDue() -> Bool {
-    if pages < due { nextDue = due }
-    guard pages >= nextDue else { return false }
-    nextDue = pages + max(1, due / 4)
-    return true
+  func takeDue(isQuiet: Bool) -> LogUpkeep? {
+    if isQuiet {
+      guard pages >= due else { return nil }
+      // Only the next commit tells what has become of it.
+      note(pages: 0)
+      return .checkpoint
+    }
+    guard pages >= nextLook else { return nil }
+    nextLook = pages + max(1, due / 4)
+    lookForRoom()
+    guard pages + due > room else { return nil }
+    guard !hasAskedForRoom, room < dueUnderLoad, due < dueUnderLoad,
+      monotonicNanoseconds() - began <= loadNanoseconds
+    else { return .checkpoint }
+    hasAskedForRoom = true
+    return .prepareForLoad
   }
 
   /// Whether the connection's last commit should have checkpointed, since nobody else has.
-  var isTooLong: Bool { pages >= limit }
+  func isTooLong() -> Bool {
+    guard pages >= limit else { return false }
+    lookForRoom()
+    return pages >= limit
+  }
+
+  private var limit: Int { room < dueUnderLoad ? 4 * due : max(4 * due, 2 * dueUnderLoad) }
+
+  private func lookForRoom() {
+    room = ((sizeOfFile(path) ?? 0) - LogFile.walHeaderBytes) / LogFile.frameBytes
+  }
+
+  private func note(pages: Int) {
+    if pages < self.pages {
+      began = monotonicNanoseconds()
+      nextLook = due
+      hasAskedForRoom = false
+    }
+    self.pages = pages
+  }
 
   /// Has the connection's commits told. The watch must outlive the connection's last commit.
   func watch(_ database: Database) {
     sqlite3_wal_hook(
       database.sqliteConnection,
       { context, _, _, pages in
-        Unmanaged<WALWatch>.fromOpaque(context!).takeUnretainedValue().pages = Int(pages)
+        Unmanaged<WALWatch>.fromOpaque(context!).takeUnretainedValue().note(pages: Int(pages))
         return SQLITE_OK
       }, Unmanaged.passUnretained(self).toOpaque())
   }
@@ -535,12 +606,27 @@ extension Database {
     try check(lock(file, checkpointLock, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
     defer { _ = lock(file, checkpointLock, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) }
     var index: UnsafeMutableRawPointer?
-    try check(map(file, 0, 32_768, 0, &index))
+    try check(map(file, 0, Self.walIndexRegionBytes, 0, &index))
     guard let index, index.load(as: UInt32.self) == version else {
       throw LogError.failed("log.db-shm: is of an unknown version")
     }
     index.storeBytes(of: 0, toByteOffset: offsetOfMoved, as: UInt32.self)
   }
+
+  /// Unmaps the pages of the WAL's index, of which a long WAL has many. They come back, one by one, from the file that they are a map of.
+  fileprivate func releaseWALIndex() {
+    guard let file = mainFile, let methods = file.pointee.pMethods, methods.pointee.iVersion >= 2,
+      let map = methods.pointee.xShmMap
+    else { return }
+    var (number, region): (CInt, UnsafeMutableRawPointer?) = (0, nil)
+    while map(file, number, Self.walIndexRegionBytes, 0, &region) == SQLITE_OK, let start = region {
+      madvise(start, Int(Self.walIndexRegionBytes), MADV_DONTNEED)
+      number += 1
+    }
+  }
+
+  /// In which pieces SQLite maps the WAL's index (sqlite.org/walformat.html, 2).
+  private static let walIndexRegionBytes: CInt = 32_768
 
   /// The database's file as SQLite has it open.
   var mainFile: UnsafeMutablePointer<sqlite3_file>? {
@@ -554,6 +640,26 @@ extension Database {
 func sizeOfFile(_ path: String) -> Int? {
   var status = stat()
   return stat(path, &status) == 0 ? Int(status.st_size) : nil
+}
+
+/// A descriptor of a file that this process has open, whoever does; nil if it has none. For a call that does no harm should it be closed
+/// meanwhile. Opening another is none: closing it would drop SQLite's locks.
+func openDescriptor(of path: String) -> CInt? {
+  var wanted = stat()
+  guard stat(path, &wanted) == 0, let folder = opendir("/proc/self/fd") else { return nil }
+  defer { closedir(folder) }
+  while let entry = readdir(folder) {
+    let name = withUnsafePointer(to: &entry.pointee.d_name) {
+      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+    }
+    var status = stat()
+    if let descriptor = CInt(name), fstat(descriptor, &status) == 0, status.st_dev == wanted.st_dev,
+      status.st_ino == wanted.st_ino
+    {
+      return descriptor
+    }
+  }
+  return nil
 }
 
 /// What an ordinary user may still write to the file system that has this file, in bytes; nil if it can't be told.

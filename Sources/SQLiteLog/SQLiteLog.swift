@@ -9,9 +9,14 @@ public import Model
 /// only appends never opens it.
 public final class SQLiteLog: EventLog {
   public struct Options: Sendable {
-    /// The WAL's length, in pages of 4 KiB, at which it is to be moved into the database (`takeCheckpointDue`). If nobody does, the commit
-    /// does that finds it four times as long, and takes tens of milliseconds for it.
+    /// The WAL's length, in pages of 4 KiB, at which it is to be moved into the database (`takeUpkeepDue`), but for a load. If nobody does, the
+    /// commit does that finds it four times as long, and takes tens of milliseconds for it.
     public var checkpointPages = 2_000
+    /// How long the WAL may become under a load, in pages: 128 MiB. Only if its file has been given that length (`prepareForLoad`); if nobody
+    /// checkpoints then, the commit does that finds it twice as long.
+    public var checkpointPagesUnderLoad = 32_768
+    /// A load: so much has been appended within this time, in seconds, that a checkpoint is due.
+    public var loadSeconds = 10.0
     /// For tests: the log is full at this many pages.
     public var pagesMax: Int?
 
@@ -58,13 +63,15 @@ public final class SQLiteLog: EventLog {
     try log.append(events, after: head)
   }
 
-  public func takeCheckpointDue() -> Bool { log.takeCheckpointDue() }
+  public func takeUpkeepDue(isQuiet: Bool) -> LogUpkeep? { log.takeUpkeepDue(isQuiet: isQuiet) }
 
   /// Moves the WAL into the database, so that it begins anew with the next commit. For its beginning and its end a turn to append is taken, if there
   /// is one within 0.1 s; what is missed then, or because another process is at it, the next checkpoint does.
   public func checkpoint() throws(LogError) { try log.checkpoint() }
 
-  public func prepare() throws(LogError) { try log.lengthenWAL() }
+  public func prepare() throws(LogError) { try log.lengthenWAL(forLoad: false) }
+
+  public func prepareForLoad() throws(LogError) { try log.lengthenWAL(forLoad: true) }
 
   public func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {
     try log.read(after: position, limit: limit)

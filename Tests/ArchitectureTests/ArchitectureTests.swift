@@ -94,7 +94,7 @@ enum Repository {
     "Core": ["Model", "DequeModule", "OrderedCollections"],
     "Wire": ["Model", "SwiftProtobuf"],
     "Log": ["Model"],
-    "SQLiteLog": ["Log", "Model", "GRDB", "GRDBSQLite"],
+    "SQLiteLog": ["CSpawn", "Log", "Model", "GRDB", "GRDBSQLite"],
     "Topology": ["Model", "Yams"],
     "Runtime": ["CSpawn", "Model"],
     "ZeroMQ": ["CZMQ"],

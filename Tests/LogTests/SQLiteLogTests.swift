@@ -422,6 +422,7 @@ import Testing
   private func appendMuch(_ afterEach: (SQLiteLog) throws -> Void) throws -> Int {
     var options = SQLiteLog.Options()
     options.checkpointPages = 50
+    options.checkpointPagesUnderLoad = 50
     let log = try SQLiteLog(folder: folder.path, options: options)
     let reader = try SQLiteLog(folder: folder.path)
     var history = history
@@ -442,7 +443,8 @@ import Testing
     let other = try SQLiteLog(folder: folder.path)
     var count = 0
     let largest = try appendMuch { log in
-      guard log.takeCheckpointDue() else { return }
+      guard let due = log.takeUpkeepDue(isQuiet: false) else { return }
+      #expect(due == .checkpoint)
       try other.checkpoint()
       count += 1
     }
@@ -727,10 +729,117 @@ import Testing
   @Test func aCheckpointIsDueOnce() throws {
     var options = SQLiteLog.Options()
     options.checkpointPages = 10
+    options.loadSeconds = 0
     let log = try SQLiteLog(folder: folder.path, options: options)
-    #expect(!log.takeCheckpointDue())
+    #expect(log.takeUpkeepDue(isQuiet: false) == nil)
+    #expect(log.takeUpkeepDue(isQuiet: true) == nil)
     try log.append(history)
-    #expect(log.takeCheckpointDue() && !log.takeCheckpointDue())
+    #expect(log.takeUpkeepDue(isQuiet: false) == .checkpoint)
+    #expect(log.takeUpkeepDue(isQuiet: false) == nil)
+    #expect(log.takeUpkeepDue(isQuiet: true) == .checkpoint)
+    #expect(log.takeUpkeepDue(isQuiet: true) == nil)
+  }
+
+  /// The pages in the WAL since it began: those with its salts (sqlite.org/walformat.html).
+  private func pagesInTheWAL() throws -> Int {
+    let wal = try Data(contentsOf: URL(fileURLWithPath: path("log.db-wal")))
+    let salts = wal[16..<24]
+    return stride(from: 32, to: wal.count - 4_119, by: 4_120).prefix { wal[($0 + 8)..<($0 + 16)] == salts }.count
+  }
+
+  /// Appends to the log's end in small commits until something is due. Gives it, and how many pages the WAL has then.
+  private func appendUntilDue(_ log: SQLiteLog) throws -> (due: LogUpkeep, pages: Int) {
+    for _ in 1...10_000 {
+      let (head, count) = (history.head, history.events.count)
+      history.addMixed(4)
+      #expect(try log.append(Array(history.events[count...]), after: head) == .appended)
+      if let due = log.takeUpkeepDue(isQuiet: false) { return (due, try pagesInTheWAL()) }
+    }
+    throw LogError.failed("nothing is due")
+  }
+
+  /// A log with a short WAL that has the whole history.
+  private func logUnderLoad(loadSeconds: Double = 3_600) throws -> SQLiteLog {
+    var options = SQLiteLog.Options()
+    options.checkpointPages = 40
+    options.checkpointPagesUnderLoad = 400
+    options.loadSeconds = loadSeconds
+    let log = try SQLiteLog(folder: folder.path, options: options)
+    if try log.head() == .zero { try log.append(history) }
+    return log
+  }
+
+  /// What is moved is written twice, and while it is, commits wait longer. So that is done when there is no load; under one, when the WAL has become
+  /// as long as it is to be. Whoever opens the log meanwhile has the same idea of it.
+  @Test func underALoadTheWALBecomesAsLongAsItsFile() throws {
+    let log = try logUnderLoad()
+    let other = try SQLiteLog(folder: folder.path)
+    let late = try logUnderLoad()
+    let (asked, pages) = try appendUntilDue(log)
+    #expect(asked == .prepareForLoad && (40..<60).contains(pages))
+    try logUnderLoad().prepareForLoad()
+    #expect(sizeOfFile(path("log.db-wal")) == 32 + 400 * 4_120)
+    let before = try beginningsOfTheWAL()
+    for _ in 1...3 {
+      let (due, pages) = try appendUntilDue(log)
+      #expect(due == .checkpoint && (360..<380).contains(pages))
+      // A commit of one who has not looked at the file since it was short.
+      let (head, count) = (history.head, history.events.count)
+      history.addMixed(1)
+      #expect(try late.append(Array(history.events[count...]), after: head) == .appended)
+      #expect(try pagesInTheWAL() > pages)
+      try other.checkpoint()
+    }
+    #expect(try beginningsOfTheWAL() == before &+ 2)
+    #expect(sizeOfFile(path("log.db-wal")) == 32 + 400 * 4_120)
+    #expect(try other.read(after: .zero, limit: 100_000) == history.events)
+  }
+
+  /// The disk has no room for a longer file, or nobody makes it longer.
+  @Test func aWALWhoseFileStaysShortIsMovedAsUsual() throws {
+    let log = try logUnderLoad()
+    let other = try SQLiteLog(folder: folder.path)
+    var dues: [LogUpkeep] = []
+    for _ in 1...4 {
+      let (due, pages) = try appendUntilDue(log)
+      #expect(pages < 80)
+      dues.append(due)
+      if due == .checkpoint { try other.checkpoint() }
+    }
+    #expect(dues == [.prepareForLoad, .checkpoint, .prepareForLoad, .checkpoint])
+  }
+
+  @Test func whatComesSlowlyIsNoLoad() throws {
+    let log = try logUnderLoad(loadSeconds: 0)
+    #expect(try appendUntilDue(log).due == .checkpoint)
+  }
+
+  /// When nobody appends any more, what was put off is done; not if there is little.
+  @Test func whatIsInTheWALAfterALoadIsMovedWhenItIsQuiet() throws {
+    let log = try logUnderLoad()
+    #expect(try appendUntilDue(log).due == .prepareForLoad)
+    #expect(log.takeUpkeepDue(isQuiet: true) == .checkpoint)
+    try SQLiteLog(folder: folder.path).checkpoint()
+    #expect(log.takeUpkeepDue(isQuiet: true) == nil)
+    let (head, count) = (history.head, history.events.count)
+    history.addMixed(4)
+    #expect(try log.append(Array(history.events[count...]), after: head) == .appended)
+    #expect(log.takeUpkeepDue(isQuiet: true) == nil)
+    // The WAL has begun anew, and so has what is told of it.
+    let (due, pages) = try appendUntilDue(log)
+    #expect(due == .prepareForLoad && (40..<60).contains(pages))
+  }
+
+  /// Written in pieces, for which the file is found among those that are open. Another is not opened: to close it would drop SQLite's locks.
+  @Test func theDatabaseIsFoundAmongTheOpenFiles() throws {
+    let file = path("log.db")
+    #expect(openDescriptor(of: file) == nil)
+    let log = try SQLiteLog(folder: folder.path)
+    let descriptor = try #require(openDescriptor(of: file))
+    let link = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(descriptor)")
+    #expect(link == URL(fileURLWithPath: file).standardizedFileURL.path)
+    #expect(try log.head() == .zero)
+    #expect(openDescriptor(of: path("none")) == nil)
   }
 
   /// Somebody is frozen in his turn: whoever reads must not wait for him, and nothing is lost.

@@ -37,17 +37,20 @@ import Testing
     private let appends: Gate?
     private let checkpointFailure: LogError?
     private let released: DispatchSemaphore?
+    /// What it wants when it is quiet, instead of a checkpoint after each append.
+    private let quietUpkeep: LogUpkeep?
     private var hasAppended = false
 
     init(
       _ made: DispatchSemaphore, reads: Gate? = nil, appends: Gate? = nil, checkpointFailure: LogError? = nil,
-      released: DispatchSemaphore? = nil
+      released: DispatchSemaphore? = nil, quietUpkeep: LogUpkeep? = nil
     ) {
       self.made = made
       self.reads = reads
       self.appends = appends
       self.checkpointFailure = checkpointFailure
       self.released = released
+      self.quietUpkeep = quietUpkeep
     }
 
     func append(_ events: [Event], after head: EventID) throws(LogError) -> AppendResult {
@@ -58,9 +61,10 @@ import Testing
       return try log.append(events, after: head)
     }
 
-    func takeCheckpointDue() -> Bool {
+    func takeUpkeepDue(isQuiet: Bool) -> LogUpkeep? {
       defer { hasAppended = false }
-      return hasAppended
+      if isQuiet { return quietUpkeep }
+      return hasAppended && quietUpkeep == nil ? .checkpoint : nil
     }
 
     func checkpoint() throws(LogError) {
@@ -68,6 +72,7 @@ import Testing
       if let checkpointFailure { throw checkpointFailure }
     }
     func prepare() throws(LogError) {}
+    func prepareForLoad() throws(LogError) { made.signal() }
     func releaseMemory() {
       log.releaseMemory()
       released?.signal()
@@ -132,7 +137,7 @@ import Testing
     let made = DispatchSemaphore(value: 0)
     let reader = ReaderThread(open: { Probe(made) }, results: results)
     let committer = Committer(
-      open: { Probe(made) }, results: results, checkpoints: reader, mayTakeOver: false)
+      open: { Probe(made) }, results: results, upkeep: reader, mayTakeOver: false)
     let thread = WorkerThread { _ = committer.work() }
     for round in 1...2 as ClosedRange<UInt64> {
       committer.put(.append(registration(round)))
@@ -150,7 +155,7 @@ import Testing
     let reader = ReaderThread(
       open: { Probe(DispatchSemaphore(value: 0), checkpointFailure: .full("no room")) }, results: results)
     defer { reader.close() }
-    reader.checkpoint()
+    reader.carryOut(.checkpoint)
     var reasons: [String] = []
     let deadline = ContinuousClock.now + .seconds(20)
     while reasons.isEmpty {
@@ -167,7 +172,7 @@ import Testing
     let gate = Gate()
     let reader = ReaderThread(open: { Probe(made) }, results: results)
     let committer = Committer(
-      open: { Probe(made, appends: gate) }, results: results, checkpoints: reader, mayTakeOver: true)
+      open: { Probe(made, appends: gate) }, results: results, upkeep: reader, mayTakeOver: true)
     let takenOver = DispatchSemaphore(value: 0)
     let first = WorkerThread { if committer.work() == .takesOver { takenOver.signal() } }
 
@@ -198,7 +203,7 @@ import Testing
     let (read, committed) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
     let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0), released: read) }, results: results)
     let committer = Committer(
-      open: { Probe(DispatchSemaphore(value: 0), released: committed) }, results: results, checkpoints: reader,
+      open: { Probe(DispatchSemaphore(value: 0), released: committed) }, results: results, upkeep: reader,
       mayTakeOver: false)
     let thread = WorkerThread { _ = committer.work() }
     try waitForCalm(results)
@@ -206,6 +211,26 @@ import Testing
     #expect(committed.wait(timeout: .now()) == .timedOut)
     committer.put(.giveBackMemory)
     #expect(committed.wait(timeout: .now() + 20) == .success)
+    committer.close()
+    thread.join()
+    reader.close()
+  }
+
+  /// What a log puts off while there is a load is done when memory is given back.
+  @Test(arguments: [LogUpkeep.checkpoint, .prepareForLoad])
+  func whatALogNeedsIsDoneWhenItIsCalm(upkeep: LogUpkeep) throws {
+    let results = Mailbox<LogResult>()
+    let made = DispatchSemaphore(value: 0)
+    let reader = ReaderThread(open: { Probe(made) }, results: results)
+    let committer = Committer(
+      open: { Probe(DispatchSemaphore(value: 0), quietUpkeep: upkeep) }, results: results, upkeep: reader,
+      mayTakeOver: false)
+    let thread = WorkerThread { _ = committer.work() }
+    committer.put(.append(registration(1)))
+    #expect(try outcomes(1, results) == [.appended])
+    #expect(made.wait(timeout: .now()) == .timedOut)
+    committer.put(.giveBackMemory)
+    #expect(made.wait(timeout: .now() + 20) == .success)
     committer.close()
     thread.join()
     reader.close()
@@ -238,7 +263,7 @@ import Testing
     let gate = Gate()
     let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0)) }, results: results)
     let committer = Committer(
-      open: { Probe(DispatchSemaphore(value: 0), appends: gate) }, results: results, checkpoints: reader,
+      open: { Probe(DispatchSemaphore(value: 0), appends: gate) }, results: results, upkeep: reader,
       mayTakeOver: true)
     let takenOver = DispatchSemaphore(value: 0)
     let first = WorkerThread { if committer.work() == .takesOver { takenOver.signal() } }
@@ -262,7 +287,7 @@ import Testing
     let results = Mailbox<LogResult>()
     let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0)) }, results: results)
     let committer = Committer(
-      open: { Probe(DispatchSemaphore(value: 0)) }, results: results, checkpoints: reader, mayTakeOver: true)
+      open: { Probe(DispatchSemaphore(value: 0)) }, results: results, upkeep: reader, mayTakeOver: true)
     let thread = WorkerThread { _ = committer.work() }
     for _ in 1...3 { committer.put(.catchUp(after: .zero)) }
     committer.close()
@@ -277,7 +302,7 @@ import Testing
     let gate = Gate()
     let reader = ReaderThread(open: { Probe(DispatchSemaphore(value: 0)) }, results: results)
     let committer = Committer(
-      open: { Probe(DispatchSemaphore(value: 0), appends: gate) }, results: results, checkpoints: reader,
+      open: { Probe(DispatchSemaphore(value: 0), appends: gate) }, results: results, upkeep: reader,
       mayTakeOver: true)
     let thread = WorkerThread { _ = committer.work() }
     for _ in 1...3 { gate.mayEnd.signal() }

@@ -1,4 +1,4 @@
-// Processes and the descriptors that tell about them: what Swift cannot do safely (fork and exec) or cannot import
+// Processes and the descriptors that tell about them, and system calls of that kind: what Swift cannot do safely (fork and exec) or cannot import
 // (variadic fcntl, signalfd, pidfd system calls).
 //
 // Every function returns 0 or more for success and a negative errno (-ENOENT) for failure; errno itself is left
@@ -106,6 +106,15 @@ pid_t tinysns_lock_owner(int fd);
 ///
 /// \returns its process id; 0 if there is none.
 pid_t tinysns_dead_child(void);
+
+// MARK: Files
+
+/// Has the kernel write what it has not yet written of a part of a file, and waits for that (sync_file_range). That is no sync: neither is
+/// the file's length written down, nor does the disk write what it keeps in its cache.
+///
+/// \returns 0; -EINVAL, -ESPIPE or -EOPNOTSUPP if that can't be done with such a file; another negative errno if it could not be
+///   written, which this descriptor may not tell again.
+int tinysns_write_back(int fd, off_t offset, off_t length);
 
 // MARK: Limits
 

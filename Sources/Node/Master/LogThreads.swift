@@ -47,7 +47,7 @@ final class Committer: Sendable {
   enum Job: Sendable {
     case append(Append)
     case catchUp(after: EventID)
-    /// What the process does not need while there is nothing to do.
+    /// What the process does not need while there is nothing to do. What the log needs can be done then, too.
     case giveBackMemory
 
     var isAppend: Bool { if case .append = self { true } else { false } }
@@ -83,17 +83,17 @@ final class Committer: Sendable {
   private let mayTakeOver: Bool
   private let jobs = Mailbox<Job>()
   private let results: Mailbox<LogResult>
-  private let checkpoints: ReaderThread
+  private let upkeep: ReaderThread
   /// Held while the log is used.
   private let writer = Mutex<Writer?>(nil)
 
   /// - Parameters:
-  ///   - checkpoints: who moves what was appended to its place.
+  ///   - upkeep: who does what the log needs beside appends.
   ///   - mayTakeOver: the loop may append, since whoever works takes over if that takes long.
-  init(open: @escaping LogOpener, results: Mailbox<LogResult>, checkpoints: ReaderThread, mayTakeOver: Bool) {
+  init(open: @escaping LogOpener, results: Mailbox<LogResult>, upkeep: ReaderThread, mayTakeOver: Bool) {
     self.open = open
     self.results = results
-    self.checkpoints = checkpoints
+    self.upkeep = upkeep
     self.mayTakeOver = mayTakeOver
   }
 
@@ -143,7 +143,7 @@ final class Committer: Sendable {
   func append(_ append: Append) throws(LogError) -> CommitOutcome {
     try writer.withLock { writer throws(LogError) in
       let outcome = try Self.append(append, writer!)
-      if writer!.log.takeCheckpointDue() { checkpoints.checkpoint() }
+      if let due = writer!.log.takeUpkeepDue(isQuiet: false) { upkeep.carryOut(due) }
       return outcome
     }
   }
@@ -171,10 +171,14 @@ final class Committer: Sendable {
 
   private func giveBackMemory() {
     // If the loop is at the log, it must be checked for how long, not waited for.
-    writer.withLockIfAvailable { $0?.log.releaseMemory() }
+    writer.withLockIfAvailable { writer in
+      guard let log = writer?.log else { return }
+      if let due = log.takeUpkeepDue(isQuiet: true) { upkeep.carryOut(due) }
+      log.releaseMemory()
+    }
     tinysns_give_back_own_memory()
     // All of the process's, which takes a second with thousands of clients: no commit is to wait for that.
-    checkpoints.giveBackMemory()
+    upkeep.giveBackMemory()
   }
 
   private func carryOutAtLog(_ batch: [Job]) throws(LogError) {
@@ -190,7 +194,7 @@ final class Committer: Sendable {
         }
       }
       try appendAll(writer)
-      if writer.log.takeCheckpointDue() { checkpoints.checkpoint() }
+      if let due = writer.log.takeUpkeepDue(isQuiet: false) { upkeep.carryOut(due) }
     }
   }
 
@@ -234,14 +238,14 @@ final class Committer: Sendable {
   }
 }
 
-/// Reads older posts and looks up requests; between reads moves what was appended to its place, and brings the derived tables up to the
+/// Reads older posts and looks up requests; between reads does what the log needs beside appends, and brings the derived tables up to the
 /// log, if no other master is at it.
 final class ReaderThread: Sendable {
   enum Job: Sendable {
     case read(ReadID, LogQuery)
     /// There is something to look up.
     case lookUp
-    case checkpoint
+    case upkeep(LogUpkeep)
     /// The log has grown, which was waited for.
     case grown
     /// Memory is to be given back, all of the process's.
@@ -296,20 +300,20 @@ final class ReaderThread: Sendable {
   private let jobs = Mailbox<Job>()
   private let lookUps = LookUps()
   private let growth = Growth()
-  /// A checkpoint was asked for and has not been made.
-  private let awaitsCheckpoint = Flag()
+  /// Some was asked for and has not been done.
+  private let awaitsUpkeep = Flag()
   private let thread: WorkerThread
 
   /// - Parameter indexIntervalUnderLoad: how long the derived tables may lag behind a log that never stops growing. What they lag, a starting
   ///   master replays.
   init(open: @escaping LogOpener, results: Mailbox<LogResult>, indexIntervalUnderLoad: Interval = .seconds(10)) {
-    let (jobs, lookUps, growth, flag) = (jobs, lookUps, growth, awaitsCheckpoint)
+    let (jobs, lookUps, growth, flag) = (jobs, lookUps, growth, awaitsUpkeep)
     thread = WorkerThread { Self.run(open, jobs, lookUps, growth, flag, results, indexIntervalUnderLoad) }
   }
 
-  /// Has a checkpoint made. Costs next to nothing while one is awaited.
-  func checkpoint() {
-    if awaitsCheckpoint.set() { jobs.put(.checkpoint) }
+  /// Does what the log needs, or nothing if it is at something of that kind: it is told again.
+  func carryOut(_ upkeep: LogUpkeep) {
+    if awaitsUpkeep.set() { jobs.put(.upkeep(upkeep)) }
   }
 
   func read(_ id: ReadID, _ query: LogQuery) { jobs.put(.read(id, query)) }
@@ -335,7 +339,7 @@ final class ReaderThread: Sendable {
   }
 
   private static func run(
-    _ open: LogOpener, _ jobs: Mailbox<Job>, _ lookUps: LookUps, _ growth: Growth, _ awaitsCheckpoint: Flag,
+    _ open: LogOpener, _ jobs: Mailbox<Job>, _ lookUps: LookUps, _ growth: Growth, _ awaitsUpkeep: Flag,
     _ results: Mailbox<LogResult>, _ indexIntervalUnderLoad: Interval
   ) {
     let log: any EventLog
@@ -361,13 +365,21 @@ final class ReaderThread: Sendable {
         switch job {
         case .read(let id, let query): results.put(answer(id, query, from: log))
         case .lookUp: break
-        case .checkpoint:
+        case .upkeep(.checkpoint):
           // What is asked for from now on is for the next one. Should this one fail, that is tried when the log has grown by a quarter; no
           // commit fails because of it.
-          awaitsCheckpoint.clear()
+          awaitsUpkeep.clear()
           do throws(LogError) { try log.checkpoint() } catch { results.put(.checkpointFailed(error.explanation)) }
+        case .upkeep(.prepareForLoad):
+          // A checkpoint that is asked for meanwhile would come too soon.
+          try? log.prepareForLoad()
+          awaitsUpkeep.clear()
         case .grown: break
-        case .giveBackMemory: tinysns_give_back_memory()
+        case .giveBackMemory:
+          // Of this thread, what a checkpoint has taken since it was calm.
+          log.releaseMemory()
+          tinysns_give_back_own_memory()
+          tinysns_give_back_memory()
         }
       }
       let hasGrown = growth.take()

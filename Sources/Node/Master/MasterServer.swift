@@ -275,7 +275,7 @@ public struct MasterServer: ~Copyable {
     results = Mailbox(bell: bell)
     reader = ReaderThread(open: openLog, results: results)
     committer = Committer(
-      open: openLog, results: results, checkpoints: reader, mayTakeOver: options.assignment == .available)
+      open: openLog, results: results, upkeep: reader, mayTakeOver: options.assignment == .available)
     passwords = PasswordThread(PasswordHasher(memory: options.passwordMemory), results: results)
     let identity = MasterIdentity(
       name: options.name, incarnation: Incarnation(Clock.sinceBoot()))

@@ -98,7 +98,11 @@ func measure(folder: String, posts total: Int, checkpointPages: Int?) throws {
       start = clock.now
       _ = try log.append(batch, after: EventID(batch[0].id.rawValue - 1))
       times.append(seconds(clock.now - start))
-      if log.takeCheckpointDue() { try log.checkpoint() }
+      switch log.takeUpkeepDue(isQuiet: false) {
+      case .checkpoint: try log.checkpoint()
+      case .prepareForLoad: try log.prepareForLoad()
+      case nil: break
+      }
     }
     let used = processorSeconds() - processor
     report(

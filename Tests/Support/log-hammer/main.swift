@@ -9,6 +9,7 @@
 import Foundation
 import Log
 import Model
+import Runtime
 import SQLiteLog
 
 func say(_ line: String) {
@@ -26,38 +27,43 @@ func batch(after head: EventID, _ count: Int, text: String) -> [Event] {
   (1...count).map { post(head.advanced(by: $0), by: AccountID(0), text: text) }
 }
 
-/// Makes checkpoints on a thread of its own, beside the appends, as a master's reading thread does.
-final class Checkpointer: Sendable {
-  private let wanted = DispatchSemaphore(value: 0)
+/// Does what the log needs on a thread of its own, beside the appends, as a master's reading thread does.
+final class UpkeepThread: Sendable {
+  private let wanted = Mailbox<LogUpkeep>()
 
   init(folder: String) {
     Thread.detachNewThread { [wanted] in
       do {
-        let log = try SQLiteLog(folder: folder)
-        while true {
-          wanted.wait()
-          try log.checkpoint()
+        let log = try SQLiteLog(folder: folder, options: checkpointedOften)
+        while let batch = wanted.takeAll() {
+          for upkeep in batch {
+            switch upkeep {
+            case .checkpoint: try log.checkpoint()
+            case .prepareForLoad: try log.prepareForLoad()
+            }
+          }
         }
       } catch {
-        say("error: a checkpoint: \(error)")
+        say("error: beside appends: \(error)")
         exit(1)
       }
     }
   }
 
-  func begin() { wanted.signal() }
+  func begin(_ upkeep: LogUpkeep) { wanted.put(upkeep) }
 }
 
 /// Often enough for a test of a few hundred commits.
 let checkpointedOften = {
   var options = SQLiteLog.Options()
   options.checkpointPages = 20
+  options.checkpointPagesUnderLoad = 100
   return options
 }()
 
 func appendForever(folder: String, size: Int) throws {
   let log = try SQLiteLog(folder: folder, options: checkpointedOften)
-  let checkpointer = Checkpointer(folder: folder)
+  let upkeep = UpkeepThread(folder: folder)
   try log.prepare()
   var head = try log.head()
   while true {
@@ -66,13 +72,13 @@ func appendForever(folder: String, size: Int) throws {
     }
     head = head.advanced(by: size)
     say("acknowledged \(head)")
-    if log.takeCheckpointDue() { checkpointer.begin() }
+    if let due = log.takeUpkeepDue(isQuiet: false) { upkeep.begin(due) }
   }
 }
 
 func compete(folder: String, until end: EventID) throws {
   let log = try SQLiteLog(folder: folder, options: checkpointedOften)
-  let checkpointer = Checkpointer(folder: folder)
+  let upkeep = UpkeepThread(folder: folder)
   var head = try log.head()
   say("ready")
   _ = readLine()
@@ -85,7 +91,7 @@ func compete(folder: String, until end: EventID) throws {
     case .appended:
       appended += 1
       head = head.next
-      if log.takeCheckpointDue() { checkpointer.begin() }
+      if let due = log.takeUpkeepDue(isQuiet: false) { upkeep.begin(due) }
     case .behind:
       behind += 1
       head = try log.read(after: head, limit: Limits.readEvents).last?.id ?? head
