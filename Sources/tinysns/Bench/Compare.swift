@@ -421,9 +421,8 @@ struct Comparison {
       clusters.append((count, cluster, reader))
     }
     for _ in 1...runs {
-      for (count, cluster, reader) in clusters {
-        var bench = try PageBench(folder: cluster.deployment.topology.state, user: reader)
-        let times = try bench.newest()
+      var benches = try clusters.map { try PageBench(folder: $0.cluster.deployment.topology.state, user: $0.reader) }
+      for ((count, _, _), times) in zip(clusters, try PageBench.newest(&benches)) {
         note("timeline \(count) master p50", times.p50_us)
         note("timeline \(count) master p99", times.p99_us)
       }
