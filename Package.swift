@@ -44,6 +44,7 @@ let package = Package(
       dependencies: [
         "Model",
         .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "HeapModule", package: "swift-collections"),
         .product(name: "OrderedCollections", package: "swift-collections"),
       ],
       swiftSettings: simulated),

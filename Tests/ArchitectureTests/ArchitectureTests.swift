@@ -91,7 +91,7 @@ enum Repository {
     "CEdit": [],
     "CSodium": [],
     "Model": [],
-    "Core": ["Model", "DequeModule", "OrderedCollections"],
+    "Core": ["Model", "DequeModule", "HeapModule", "OrderedCollections"],
     "Wire": ["Model", "SwiftProtobuf"],
     "Log": ["Model"],
     "SQLiteLog": ["CSpawn", "Log", "Model", "GRDB", "GRDBSQLite"],

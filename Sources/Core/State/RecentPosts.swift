@@ -1,6 +1,7 @@
 // The newest posts in memory, and timelines from them.
 
 import DequeModule
+import HeapModule
 public import Model
 
 /// The newest posts of everybody with their text, and the newest of each author by id. Bounded: its size does not depend on the
@@ -12,19 +13,27 @@ public struct RecentPosts: Sendable {
   public private(set) var floor: EventID
   /// For each account, its newest posts' ids, ascending, at most `Limits.newestPerAuthor`.
   private var byAuthor: [[EventID]]
+  /// For each account, the newest of those; zero if there is none. One beside the other: most authors of a long timeline have none of its newest
+  /// posts, and are passed over without a look at theirs.
+  private var newestByAuthor: [EventID]
 
   public init() {
     floor = .zero
     byAuthor = []
+    newestByAuthor = []
   }
 
   init(snapshot: Snapshot) {
     for post in snapshot.posts { newest.append(post) }
     floor = snapshot.posts.count < Limits.postsInMemory ? .zero : EventID(snapshot.posts[0].id.rawValue - 1)
     byAuthor = snapshot.newestByAuthor
+    newestByAuthor = byAuthor.map { $0.last ?? .zero }
   }
 
-  mutating func addAccount() { byAuthor.append([]) }
+  mutating func addAccount() {
+    byAuthor.append([])
+    newestByAuthor.append(.zero)
+  }
 
   mutating func append(_ post: StoredPost) {
     if newest.count >= Limits.postsInMemory { floor = newest.removeFirst() }
@@ -32,6 +41,15 @@ public struct RecentPosts: Sendable {
     let author = post.author.index
     if byAuthor[author].count >= Limits.newestPerAuthor { byAuthor[author].removeFirst() }
     byAuthor[author].append(post.id)
+    newestByAuthor[author] = post.id
+  }
+
+  /// An author by its newest post.
+  private struct Head: Comparable {
+    var newest: EventID
+    var author: AccountID
+
+    static func < (left: Head, right: Head) -> Bool { left.newest < right.newest }
   }
 
   /// The post with this id, if it is in memory.
@@ -43,26 +61,36 @@ public struct RecentPosts: Sendable {
   }
 
   /// The ids of the newest `limit` posts by `authors`, ascending, and whether there may be more; for a `limit` up to
-  /// `Limits.newestPerAuthor`. Costs the number of authors: a selection of the greatest over each author's own newest.
+  /// `Limits.newestPerAuthor`. Costs the number of authors: the newest posts are among those of the `limit` authors whose newest are the newest.
   func newestIDs(by authors: [AccountID], limit: Int) -> (ids: [EventID], more: Bool) {
     precondition(limit <= Limits.newestPerAuthor, "limit \(limit) is beyond what is known of each author")
     guard limit > 0 else { return ([], true) }
-    var best: [EventID] = []  // ascending
-    best.reserveCapacity(limit + 1)
+    var heads = Heap<Head>()
+    heads.reserveCapacity(limit)
     var more = false
     for author in authors {
+      let newest = newestByAuthor[author.index]
+      guard newest > .zero else { continue }
+      if heads.count < limit {
+        heads.insert(Head(newest: newest, author: author))
+      } else {
+        more = true
+        if newest > heads.min!.newest { heads.replaceMin(with: Head(newest: newest, author: author)) }
+      }
+    }
+    var best: [EventID] = []  // ascending
+    best.reserveCapacity(limit + 1)
+    // The newest first, so that of the others little is looked at.
+    while let author = heads.popMax()?.author {
       let ids = byAuthor[author.index]
       if ids.count == Limits.newestPerAuthor { more = true }
-      var index = ids.count - 1
-      while index >= 0 {
-        let id = ids[index]
+      for id in ids.reversed() {
         if best.count == limit {
           more = true
           if id < best[0] { break }
           best.removeFirst()
         }
         best.insert(id, at: best.lowerBound(of: id))
-        index -= 1
       }
     }
     return (best, more)
