@@ -1,4 +1,4 @@
-// pidfds, signalfds, eventfds, lock files and limits: thin covers of system calls, with negative errno results.
+// pidfds, signalfds, eventfds, lock files, files and limits: thin covers of system calls, with negative errno results.
 
 #define _GNU_SOURCE
 #include "CSpawn.h"
@@ -113,10 +113,9 @@ pid_t tinysns_dead_child(void) {
 
 int tinysns_write_back(int fd, off_t offset, off_t length) {
     const unsigned flags = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
-    int result;
-    do result = sync_file_range(fd, offset, length, flags);
-    while (result < 0 && errno == EINTR);
-    return result < 0 ? -errno : 0;
+    // Without flags it only looks at its arguments. With them, whatever it says may be of what could not be written.
+    if (sync_file_range(fd, offset, length, 0) < 0) return 0;
+    return sync_file_range(fd, offset, length, flags) < 0 ? -errno : 1;
 }
 
 long tinysns_set_limit_nofile_max(void) {

@@ -60,8 +60,8 @@ public protocol EventLog: AnyObject {
   /// Does beforehand what would else make the first appends to a new log slower. Not needed for anything else, nor does an error matter.
   func prepare() throws(LogError)
 
-  /// The same for a load that goes on. Takes a while, during which other instances append.
-  func prepareForLoad() throws(LogError)
+  /// The same for a load that goes on, some of it in one go, while other instances append. Returns whether there is more to do here.
+  func prepareForLoad() throws(LogError) -> Bool
 
   /// Up to `limit` events after `position`, ascending and contiguous; empty at the head.
   func read(after position: EventID, limit: Int) throws(LogError) -> [Event]

@@ -103,7 +103,10 @@ public final class MemoryLog: EventLog {
   public func checkpoint() throws(LogError) { try check() }
 
   public func prepare() throws(LogError) { try check() }
-  public func prepareForLoad() throws(LogError) { try check() }
+  public func prepareForLoad() throws(LogError) -> Bool {
+    try check()
+    return false
+  }
   public func releaseMemory() {}
 
   /// Writes `events` without syncing them. Nobody reads them yet, and a power cut may lose them.

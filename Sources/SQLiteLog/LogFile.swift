@@ -25,6 +25,8 @@ final class LogFile {
   private let place: LogPlace
   private var nextLook: Int64 = 0
   private let wal: WALWatch
+  /// SQLite's own of the database's file, if it could be found.
+  let descriptor: CInt?  // private but for tests
   /// Whether a move has failed, and what had been moved until then could not be forgotten (`move`).
   private var isMoveDoubtful = false
   private var writer = EventWriter()
@@ -41,6 +43,8 @@ final class LogFile {
     try creation.lock()
     defer { creation.unlock() }
     try register.checkOpening(of: path)
+    // Nobody else in this process opens it meanwhile.
+    let formerDescriptors = openDescriptors(of: path)
     var file: DatabaseFile
     if (sizeOfFile(path) ?? 0) == 0 {
       file = try Self.create(folder: folder, path: path, options: opening)
@@ -50,6 +54,8 @@ final class LogFile {
       if try file.isEmpty() { file = try Self.create(folder: folder, path: path, options: opening) }
     }
     self.file = file
+    let descriptors = openDescriptors(of: path).subtracting(formerDescriptors)
+    descriptor = descriptors.count == 1 ? descriptors.first : nil
     let (application, version) = try file.identity()
     guard application == DatabaseFile.applicationID else {
       throw LogError.corrupt("\(path): a SQLite database, but not a log of Tiny SNS")
@@ -195,9 +201,16 @@ final class LogFile {
     try checkPlace()
     guard try checkpointing.tryLock() else { return }
     defer { checkpointing.unlock() }
-    guard try beginCheckpoint() else { return }
-    // SQLite syncs what it has moved when nothing is left to move: in the turn, while all wait.
-    try file.access { try move(in: $0, syncing: true) }
+    // What comes while much is moved is much, too, and all would wait for it in the turn.
+    var moved = 0
+    for _ in 1...Self.movesMax {
+      guard try beginCheckpoint() else { return }
+      let pages = wal.pages
+      // SQLite syncs what it has moved when nothing is left to move: in the turn, while all wait.
+      try file.access { try move(in: $0, syncing: true) }
+      guard pages - moved > wal.due else { break }
+      moved = pages
+    }
     // That all was moved which was there when SQLite looked does not mean that all is moved now: only in the turn can that be told.
     guard try turnstile.enter(within: Self.turnNanoseconds) else { return }
     defer { turnstile.leave(reserving: false) }
@@ -248,17 +261,15 @@ final class LogFile {
   /// Has the kernel write what a long move has made of the database's file beyond `start`, in pieces. If all of it were left to the sync, a commit
   /// that comes meanwhile would wait for all of it.
   ///
-  /// - Throws: what could not be written: the kernel may not tell it again.
+  /// - Throws: what could not be written, which the sync would not tell again.
   private func writeBack(from start: Int) throws(LogError) {
     let end = sizeOfFile(path) ?? 0
-    guard end - start > wal.due * Self.pageBytes, let descriptor = openDescriptor(of: path) else { return }
+    guard end - start > wal.due * Self.pageBytes, let descriptor else { return }
     for piece in stride(from: start, to: end, by: Self.pieceBytes) {
-      switch -tinysns_write_back(descriptor, off_t(piece), off_t(Self.pieceBytes)) {
-      case 0: break
-      // Not every file system knows what that is. The sync that follows does it all.
-      case EBADF, EINVAL, ENOSYS, EOPNOTSUPP, ESPIPE: return
-      case let error: throw LogError(path: path, doing: "write to", errno: error)
-      }
+      let result = tinysns_write_back(descriptor, off_t(piece), off_t(Self.pieceBytes))
+      guard result >= 0 else { throw LogError(path: path, doing: "write to", errno: -result) }
+      // The sync that follows does all of it.
+      guard result > 0 else { return }
     }
   }
 
@@ -272,12 +283,18 @@ final class LogFile {
   ///
   /// SQLite reads a WAL up to the first frame that is none, and zeros are none. They are appended to the file, wherever it ends at
   /// that moment, so that they never take the place of what others write.
-  func lengthenWAL(forLoad: Bool) throws(LogError) {
+  func lengthenWAL() throws(LogError) { _ = try lengthenWAL(to: wal.due, atMost: .max) }
+
+  /// The same for a load, a few MiB in one go. Returns whether there is more to do.
+  func lengthenWALForLoad() throws(LogError) -> Bool { try lengthenWAL(to: wal.dueUnderLoad, atMost: 4) }
+
+  private func lengthenWAL(to pages: Int, atMost piecesMax: Int) throws(LogError) -> Bool {
+    try checkPlace()
     let path = path + "-wal"
-    let wanted = Self.walHeaderBytes + (forLoad ? wal.dueUnderLoad : wal.due) * Self.frameBytes
+    let wanted = Self.walHeaderBytes + pages * Self.frameBytes
     guard let size = sizeOfFile(path), size < wanted, let free = bytesFree(at: path), free / 100 > wanted,
       try checkpointing.tryLock()
-    else { return }
+    else { return false }
     defer { checkpointing.unlock() }
     // As in `syncWAL`, no lock is lost by the close.
     let descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
@@ -285,18 +302,25 @@ final class LogFile {
     defer { close(descriptor) }
     let zeros = [UInt8](repeating: 0, count: 1 << 20)
     var status = stat()
+    var pieces = 0
     while fstat(descriptor, &status) == 0, status.st_size < wanted {
+      if pieces == piecesMax { return true }
+      pieces += 1
       guard write(descriptor, zeros, min(zeros.count, wanted - Int(status.st_size))) > 0 else {
         throw LogError(path: path, doing: "lengthen", errno: errno)
       }
       // Each time: a commit's sync waits for all of the file that has not been written.
       guard fdatasync(descriptor) == 0 else { throw LogError(path: path, doing: "sync", errno: errno) }
     }
+    return false
   }
 
   fileprivate static let walHeaderBytes = 32
   /// A page of 4 KiB in the WAL, with its header.
   fileprivate static let frameBytes = 4_120
+
+  /// How often a checkpoint moves what has come beside appends. A load may be faster than the disk.
+  private static let movesMax = 4
 
   /// How long a checkpoint waits for its turn. Whoever reads waits for the checkpoint, and somebody may be frozen in his turn.
   private static let turnNanoseconds: Int64 = 100_000_000
@@ -497,12 +521,12 @@ private final class WALWatch {
   let dueUnderLoad: Int
   private let path: String
   private let loadNanoseconds: Int64
-  private var pages = 0
-  /// When the WAL began, as far as this connection's commits tell.
-  private var began = monotonicNanoseconds()
+  private(set) var pages = 0
+  /// From where on it is told whether there is a load; nil before the first commit after the WAL has begun or it was quiet.
+  private var mark: (pages: Int, time: Int64)?
   /// The pages that fit into the file, when that was last looked at.
   private var room = 0
-  /// The length at which that is to be looked at next. A reader may keep a checkpoint from moving anything.
+  /// The length at which something may be due next. What was due may have had no success: a reader keeps a checkpoint from moving what he reads.
   private var nextLook: Int
   /// A longer file was asked for since the WAL began.
   private var hasAskedForRoom = false
@@ -517,20 +541,29 @@ private final class WALWatch {
 
   func takeDue(isQuiet: Bool) -> LogUpkeep? {
     if isQuiet {
+      mark = nil
       guard pages >= due else { return nil }
       // Only the next commit tells what has become of it.
-      note(pages: 0)
+      pages = 0
       return .checkpoint
     }
     guard pages >= nextLook else { return nil }
     nextLook = pages + max(1, due / 4)
+    guard dueUnderLoad > due, isUnderLoad() else { return .checkpoint }
     lookForRoom()
-    guard pages + due > room else { return nil }
-    guard !hasAskedForRoom, room < dueUnderLoad, due < dueUnderLoad,
-      monotonicNanoseconds() - began <= loadNanoseconds
-    else { return .checkpoint }
+    if room >= dueUnderLoad { return pages > dueUnderLoad - due ? .checkpoint : nil }
+    // What comes while the file is made longer does not fit in yet.
+    guard !hasAskedForRoom else { return .checkpoint }
     hasAskedForRoom = true
     return .prepareForLoad
+  }
+
+  /// Whether what has come since this was last asked came fast.
+  private func isUnderLoad() -> Bool {
+    let now = monotonicNanoseconds()
+    defer { mark = (pages, now) }
+    guard let mark, pages > mark.pages else { return false }
+    return Double(now - mark.time) * Double(due) < Double(loadNanoseconds) * Double(pages - mark.pages)
   }
 
   /// Whether the connection's last commit should have checkpointed, since nobody else has.
@@ -547,8 +580,8 @@ private final class WALWatch {
   }
 
   private func note(pages: Int) {
-    if pages < self.pages {
-      began = monotonicNanoseconds()
+    if pages < self.pages || mark == nil {
+      mark = (pages, monotonicNanoseconds())
       nextLook = due
       hasAskedForRoom = false
     }
@@ -642,12 +675,12 @@ func sizeOfFile(_ path: String) -> Int? {
   return stat(path, &status) == 0 ? Int(status.st_size) : nil
 }
 
-/// A descriptor of a file that this process has open, whoever does; nil if it has none. For a call that does no harm should it be closed
-/// meanwhile. Opening another is none: closing it would drop SQLite's locks.
-func openDescriptor(of path: String) -> CInt? {
+/// The descriptors of a file that this process has open.
+func openDescriptors(of path: String) -> Set<CInt> {
   var wanted = stat()
-  guard stat(path, &wanted) == 0, let folder = opendir("/proc/self/fd") else { return nil }
+  guard stat(path, &wanted) == 0, let folder = opendir("/proc/self/fd") else { return [] }
   defer { closedir(folder) }
+  var descriptors: Set<CInt> = []
   while let entry = readdir(folder) {
     let name = withUnsafePointer(to: &entry.pointee.d_name) {
       $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
@@ -656,10 +689,10 @@ func openDescriptor(of path: String) -> CInt? {
     if let descriptor = CInt(name), fstat(descriptor, &status) == 0, status.st_dev == wanted.st_dev,
       status.st_ino == wanted.st_ino
     {
-      return descriptor
+      descriptors.insert(descriptor)
     }
   }
-  return nil
+  return descriptors
 }
 
 /// What an ordinary user may still write to the file system that has this file, in bytes; nil if it can't be told.

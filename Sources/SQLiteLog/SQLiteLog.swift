@@ -15,7 +15,7 @@ public final class SQLiteLog: EventLog {
     /// How long the WAL may become under a load, in pages: 128 MiB. Only if its file has been given that length (`prepareForLoad`); if nobody
     /// checkpoints then, the commit does that finds it twice as long.
     public var checkpointPagesUnderLoad = 32_768
-    /// A load: so much has been appended within this time, in seconds, that a checkpoint is due.
+    /// A load: as much is appended in this time, in seconds, as is moved at least.
     public var loadSeconds = 10.0
     /// For tests: the log is full at this many pages.
     public var pagesMax: Int?
@@ -69,9 +69,9 @@ public final class SQLiteLog: EventLog {
   /// is one within 0.1 s; what is missed then, or because another process is at it, the next checkpoint does.
   public func checkpoint() throws(LogError) { try log.checkpoint() }
 
-  public func prepare() throws(LogError) { try log.lengthenWAL(forLoad: false) }
+  public func prepare() throws(LogError) { try log.lengthenWAL() }
 
-  public func prepareForLoad() throws(LogError) { try log.lengthenWAL(forLoad: true) }
+  public func prepareForLoad() throws(LogError) -> Bool { try log.lengthenWALForLoad() }
 
   public func read(after position: EventID, limit: Int) throws(LogError) -> [Event] {
     try log.read(after: position, limit: limit)

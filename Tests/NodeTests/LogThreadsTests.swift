@@ -72,7 +72,12 @@ import Testing
       if let checkpointFailure { throw checkpointFailure }
     }
     func prepare() throws(LogError) {}
-    func prepareForLoad() throws(LogError) { made.signal() }
+    /// In two goes.
+    func prepareForLoad() throws(LogError) -> Bool {
+      hasAppended.toggle()
+      if !hasAppended { made.signal() }
+      return hasAppended
+    }
     func releaseMemory() {
       log.releaseMemory()
       released?.signal()

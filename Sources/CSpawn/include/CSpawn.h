@@ -112,8 +112,8 @@ pid_t tinysns_dead_child(void);
 /// Has the kernel write what it has not yet written of a part of a file, and waits for that (sync_file_range). That is no sync: neither is
 /// the file's length written down, nor does the disk write what it keeps in its cache.
 ///
-/// \returns 0; -EINVAL, -ESPIPE or -EOPNOTSUPP if that can't be done with such a file; another negative errno if it could not be
-///   written, which this descriptor may not tell again.
+/// \returns 1; 0 if that can't be done with such a file, and nothing was; a negative errno if something could not be written, which this
+///   descriptor does not tell again.
 int tinysns_write_back(int fd, off_t offset, off_t length);
 
 // MARK: Limits

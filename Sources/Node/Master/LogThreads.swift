@@ -166,14 +166,14 @@ final class Committer: Sendable {
 
   private func carryOut(_ batch: [Job]) throws(LogError) {
     if !batch.allSatisfy(\.isGiveBack) { try carryOutAtLog(batch) }
-    if batch.contains(where: \.isGiveBack) { giveBackMemory() }
+    if batch.contains(where: \.isGiveBack) { giveBackMemory(isQuiet: !batch.contains(where: \.isAppend)) }
   }
 
-  private func giveBackMemory() {
+  private func giveBackMemory(isQuiet: Bool) {
     // If the loop is at the log, it must be checked for how long, not waited for.
     writer.withLockIfAvailable { writer in
       guard let log = writer?.log else { return }
-      if let due = log.takeUpkeepDue(isQuiet: true) { upkeep.carryOut(due) }
+      if isQuiet, let due = log.takeUpkeepDue(isQuiet: true) { upkeep.carryOut(due) }
       log.releaseMemory()
     }
     tinysns_give_back_own_memory()
@@ -372,8 +372,11 @@ final class ReaderThread: Sendable {
           do throws(LogError) { try log.checkpoint() } catch { results.put(.checkpointFailed(error.explanation)) }
         case .upkeep(.prepareForLoad):
           // A checkpoint that is asked for meanwhile would come too soon.
-          try? log.prepareForLoad()
-          awaitsUpkeep.clear()
+          if (try? log.prepareForLoad()) == true {
+            jobs.put(.upkeep(.prepareForLoad))
+          } else {
+            awaitsUpkeep.clear()
+          }
         case .grown: break
         case .giveBackMemory:
           // Of this thread, what a checkpoint has taken since it was calm.

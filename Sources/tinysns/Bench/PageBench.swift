@@ -60,14 +60,15 @@ struct PageBench {
   private mutating func newest(times count: Int, into histogram: inout Histogram<UInt64>) throws {
     let query = TimelineQuery(timeline: .home, range: .newest, limit: 20)
     let request = Wire.encode(Request(number: 2, body: .timeline(query)))
-    for _ in 0..<count {
+    // The first ones find the caches as another left them.
+    for number in -10..<count {
       actions.removeAll(keepingCapacity: true)
       let started = Clock.now()
       core.onRequest(try Wire.decodeRequest(request.span.bytes), from: Self.peer, at: started, into: &actions)
       guard case .reply(let reply, _)? = actions.last, case .page(let page) = reply.body, page.posts.count == 20
       else { throw Failure("no page of 20 posts from memory") }
       _ = Wire.encode(reply)
-      histogram.record(UInt64((Clock.now() - started).nanoseconds))
+      if number >= 0 { histogram.record(UInt64((Clock.now() - started).nanoseconds)) }
     }
   }
 }

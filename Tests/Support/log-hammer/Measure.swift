@@ -100,7 +100,7 @@ func measure(folder: String, posts total: Int, checkpointPages: Int?) throws {
       times.append(seconds(clock.now - start))
       switch log.takeUpkeepDue(isQuiet: false) {
       case .checkpoint: try log.checkpoint()
-      case .prepareForLoad: try log.prepareForLoad()
+      case .prepareForLoad: while try log.prepareForLoad() {}
       case nil: break
       }
     }

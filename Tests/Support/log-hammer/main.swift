@@ -39,7 +39,7 @@ final class UpkeepThread: Sendable {
           for upkeep in batch {
             switch upkeep {
             case .checkpoint: try log.checkpoint()
-            case .prepareForLoad: try log.prepareForLoad()
+            case .prepareForLoad: while try log.prepareForLoad() {}
             }
           }
         }
