@@ -54,7 +54,7 @@ public protocol EventLog: AnyObject {
   /// - Parameter isQuiet: nobody appends now, so that what can wait under a load is due.
   func takeUpkeepDue(isQuiet: Bool) -> LogUpkeep?
 
-  /// Moves what was appended to its place. Takes a while, during which other instances append, but for a moment at its beginning and at its end.
+  /// Moves what was appended to its place. Takes a while, during which other instances append, but for moments at its beginning, at its end and in between.
   func checkpoint() throws(LogError)
 
   /// Does beforehand what would else make the first appends to a new log slower. Not needed for anything else, nor does an error matter.

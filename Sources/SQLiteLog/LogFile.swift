@@ -208,7 +208,7 @@ final class LogFile {
       let pages = wal.pages
       // SQLite syncs what it has moved when nothing is left to move: in the turn, while all wait.
       try file.access { try move(in: $0, syncing: true) }
-      guard pages - moved > wal.due else { break }
+      guard pages - moved > 2 * wal.due else { break }
       moved = pages
     }
     // That all was moved which was there when SQLite looked does not mean that all is moved now: only in the turn can that be told.
@@ -514,21 +514,21 @@ final class LogFile {
 
 /// How long the WAL has become, as each commit of a connection tells, and what is to be done about it.
 ///
-/// All that is moved is written twice, and commits wait for the disk longer while it is. So under a load the WAL is not moved before it is as long as
-/// its file, which is given a length for that.
+/// All that is moved is written twice, and commits wait for the disk longer while it is. So under a load the WAL is not moved before it is nearly
+/// as long as it may be then, and its file is given that length.
 private final class WALWatch {
   let due: Int
   let dueUnderLoad: Int
   private let path: String
   private let loadNanoseconds: Int64
   private(set) var pages = 0
-  /// From where on it is told whether there is a load; nil before the first commit after the WAL has begun or it was quiet.
+  /// From where on it is reckoned whether there is a load; nil before the first commit, and the first after it was quiet.
   private var mark: (pages: Int, time: Int64)?
   /// The pages that fit into the file, when that was last looked at.
   private var room = 0
   /// The length at which something may be due next. What was due may have had no success: a reader keeps a checkpoint from moving what he reads.
   private var nextLook: Int
-  /// A longer file was asked for since the WAL began.
+  /// A longer file was asked for since the WAL began, or since it was quiet.
   private var hasAskedForRoom = false
 
   init(path: String, options: SQLiteLog.Options) {
@@ -549,7 +549,10 @@ private final class WALWatch {
     }
     guard pages >= nextLook else { return nil }
     nextLook = pages + max(1, due / 4)
-    guard dueUnderLoad > due, isUnderLoad() else { return .checkpoint }
+    guard dueUnderLoad > due else { return .checkpoint }
+    // By a first commit that finds a WAL of others this can't be told: the next look will.
+    guard let isUnderLoad = isUnderLoad() else { return nil }
+    guard isUnderLoad else { return .checkpoint }
     lookForRoom()
     if room >= dueUnderLoad { return pages > dueUnderLoad - due ? .checkpoint : nil }
     // What comes while the file is made longer does not fit in yet.
@@ -558,11 +561,11 @@ private final class WALWatch {
     return .prepareForLoad
   }
 
-  /// Whether what has come since this was last asked came fast.
-  private func isUnderLoad() -> Bool {
+  /// Whether what has come since this was last asked came fast; nil if nothing has.
+  private func isUnderLoad() -> Bool? {
     let now = monotonicNanoseconds()
     defer { mark = (pages, now) }
-    guard let mark, pages > mark.pages else { return false }
+    guard let mark, pages > mark.pages else { return nil }
     return Double(now - mark.time) * Double(due) < Double(loadNanoseconds) * Double(pages - mark.pages)
   }
 
@@ -646,7 +649,7 @@ extension Database {
     index.storeBytes(of: 0, toByteOffset: offsetOfMoved, as: UInt32.self)
   }
 
-  /// Unmaps the pages of the WAL's index, of which a long WAL has many. They come back, one by one, from the file that they are a map of.
+  /// Gives back the pages of the WAL's index, of which a long WAL has many. They come back from the file that they are a map of.
   fileprivate func releaseWALIndex() {
     guard let file = mainFile, let methods = file.pointee.pMethods, methods.pointee.iVersion >= 2,
       let map = methods.pointee.xShmMap

@@ -65,8 +65,9 @@ public final class SQLiteLog: EventLog {
 
   public func takeUpkeepDue(isQuiet: Bool) -> LogUpkeep? { log.takeUpkeepDue(isQuiet: isQuiet) }
 
-  /// Moves the WAL into the database, so that it begins anew with the next commit. For its beginning and its end a turn to append is taken, if there
-  /// is one within 0.1 s; what is missed then, or because another process is at it, the next checkpoint does.
+  /// Moves the WAL into the database, so that it begins anew with the next commit. For its beginning, where much is moved for each part of it, and
+  /// for its end a turn to append is taken, if there is one within 0.1 s; what is missed then, or because another process is at it, the next
+  /// checkpoint does.
   public func checkpoint() throws(LogError) { try log.checkpoint() }
 
   public func prepare() throws(LogError) { try log.lengthenWAL() }

@@ -733,7 +733,9 @@ import Testing
     let log = try SQLiteLog(folder: folder.path, options: options)
     #expect(log.takeUpkeepDue(isQuiet: false) == nil)
     #expect(log.takeUpkeepDue(isQuiet: true) == nil)
-    try log.append(history)
+    let half = history.events.count / 2
+    #expect(try log.append(Array(history.events[..<half]), after: .zero) == .appended)
+    #expect(try log.append(Array(history.events[half...]), after: EventID(UInt64(half))) == .appended)
     #expect(log.takeUpkeepDue(isQuiet: false) == .checkpoint)
     #expect(log.takeUpkeepDue(isQuiet: false) == nil)
     #expect(log.takeUpkeepDue(isQuiet: true) == .checkpoint)
@@ -777,6 +779,11 @@ import Testing
     let late = try logUnderLoad()
     let (asked, pages) = try appendUntilDue(log)
     #expect(asked == .prepareForLoad && (40..<60).contains(pages))
+    // Somebody's first commit finds a long WAL: that alone does not tell how fast others append.
+    let (head, count) = (history.head, history.events.count)
+    history.addMixed(1)
+    #expect(try late.append(Array(history.events[count...]), after: head) == .appended)
+    #expect(late.takeUpkeepDue(isQuiet: false) == nil)
     try prepareForLoad(other)
     #expect(sizeOfFile(path("log.db-wal")) == 32 + 400 * 4_120)
     for _ in 1...3 {

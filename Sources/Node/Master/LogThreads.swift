@@ -311,7 +311,7 @@ final class ReaderThread: Sendable {
     thread = WorkerThread { Self.run(open, jobs, lookUps, growth, flag, results, indexIntervalUnderLoad) }
   }
 
-  /// Does what the log needs, or nothing if it is at something of that kind: it is told again.
+  /// Does what the log needs, or nothing if it is at something of that kind: it is told again as the log grows.
   func carryOut(_ upkeep: LogUpkeep) {
     if awaitsUpkeep.set() { jobs.put(.upkeep(upkeep)) }
   }
@@ -372,7 +372,7 @@ final class ReaderThread: Sendable {
           do throws(LogError) { try log.checkpoint() } catch { results.put(.checkpointFailed(error.explanation)) }
         case .upkeep(.prepareForLoad):
           // A checkpoint that is asked for meanwhile would come too soon.
-          if (try? log.prepareForLoad()) == true {
+          if (try? log.prepareForLoad()) == true, !jobs.isFinished {
             jobs.put(.upkeep(.prepareForLoad))
           } else {
             awaitsUpkeep.clear()
