@@ -749,12 +749,17 @@ import Testing
     return stride(from: 32, to: wal.count - 4_119, by: 4_120).prefix { wal[($0 + 8)..<($0 + 16)] == salts }.count
   }
 
+  /// Appends so many new events to the log's end, in one commit.
+  private func appendMore(_ count: Int, to log: SQLiteLog) throws {
+    let (head, before) = (history.head, history.events.count)
+    history.addMixed(count)
+    #expect(try log.append(Array(history.events[before...]), after: head) == .appended)
+  }
+
   /// Appends to the log's end in small commits until something is due. Gives it, and how many pages the WAL has then.
   private func appendUntilDue(_ log: SQLiteLog) throws -> (due: LogUpkeep, pages: Int) {
     for _ in 1...10_000 {
-      let (head, count) = (history.head, history.events.count)
-      history.addMixed(4)
-      #expect(try log.append(Array(history.events[count...]), after: head) == .appended)
+      try appendMore(4, to: log)
       if let due = log.takeUpkeepDue(isQuiet: false) { return (due, try pagesInTheWAL()) }
     }
     throw LogError.failed("nothing is due")
@@ -771,6 +776,18 @@ import Testing
     return log
   }
 
+  /// Appends until a checkpoint is due, which is to be when the file for a load is nearly full, and nothing has been moved before; makes it.
+  private func expectCheckpointAtTheEnd(
+    _ log: SQLiteLog, by other: SQLiteLog, before: () throws -> Void = {}
+  ) throws {
+    let size = sizeOfFile(path("log.db"))
+    let (due, pages) = try appendUntilDue(log)
+    #expect(due == .checkpoint && (360..<380).contains(pages))
+    try before()
+    #expect(sizeOfFile(path("log.db")) == size)
+    try other.checkpoint()
+  }
+
   /// What is moved is written twice, and while it is, commits wait longer. So that is done when there is no load; under one, when the WAL has become
   /// as long as it is to be. Whoever opens the log meanwhile has the same idea of it.
   @Test func underALoadTheWALBecomesAsLongAsItsFile() throws {
@@ -780,22 +797,13 @@ import Testing
     let (asked, pages) = try appendUntilDue(log)
     #expect(asked == .prepareForLoad && (40..<60).contains(pages))
     // Somebody's first commit finds a long WAL: that alone does not tell how fast others append.
-    let (head, count) = (history.head, history.events.count)
-    history.addMixed(1)
-    #expect(try late.append(Array(history.events[count...]), after: head) == .appended)
+    try appendMore(1, to: late)
     #expect(late.takeUpkeepDue(isQuiet: false) == nil)
     try prepareForLoad(other)
     #expect(sizeOfFile(path("log.db-wal")) == 32 + 400 * 4_120)
     for _ in 1...3 {
-      let moved = sizeOfFile(path("log.db"))
-      let (due, pages) = try appendUntilDue(log)
-      #expect(due == .checkpoint && (360..<380).contains(pages))
       // A commit of one who has not looked at the file since it was short.
-      let (head, count) = (history.head, history.events.count)
-      history.addMixed(1)
-      #expect(try late.append(Array(history.events[count...]), after: head) == .appended)
-      #expect(sizeOfFile(path("log.db")) == moved)
-      try other.checkpoint()
+      try expectCheckpointAtTheEnd(log, by: other) { try appendMore(1, to: late) }
     }
     #expect(sizeOfFile(path("log.db-wal")) == 32 + 400 * 4_120)
     #expect(try other.read(after: .zero, limit: 100_000) == history.events)
@@ -821,13 +829,7 @@ import Testing
       try prepareForLoad(other)
       #expect(sizeOfFile(path("log.db-wal")) == 32 + 400 * 4_120)
     }
-    for _ in 1...2 {
-      let moved = sizeOfFile(path("log.db"))
-      let (due, pages) = try appendUntilDue(log)
-      #expect(due == .checkpoint && (360..<380).contains(pages))
-      #expect(sizeOfFile(path("log.db")) == moved)
-      try other.checkpoint()
-    }
+    for _ in 1...2 { try expectCheckpointAtTheEnd(log, by: other) }
     #expect(try other.read(after: .zero, limit: 100_000) == history.events)
   }
 
@@ -862,9 +864,7 @@ import Testing
     #expect(log.takeUpkeepDue(isQuiet: true) == .checkpoint)
     try SQLiteLog(folder: folder.path).checkpoint()
     #expect(log.takeUpkeepDue(isQuiet: true) == nil)
-    let (head, count) = (history.head, history.events.count)
-    history.addMixed(4)
-    #expect(try log.append(Array(history.events[count...]), after: head) == .appended)
+    try appendMore(4, to: log)
     #expect(log.takeUpkeepDue(isQuiet: true) == nil)
     // The WAL has begun anew, and so has what is told of it.
     let (due, pages) = try appendUntilDue(log)
